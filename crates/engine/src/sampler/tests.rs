@@ -1,0 +1,132 @@
+use super::*;
+
+struct PlainMath;
+
+impl RowMath for PlainMath {
+    fn exp_sum(&self, row: &[f32], max: f32, out: Option<&mut [f32]>) -> f32 {
+        let terms: Vec<f32> = row.iter().map(|x| (x - max).exp()).collect();
+        if let Some(out) = out {
+            out.copy_from_slice(&terms);
+        }
+        terms.iter().sum()
+    }
+
+    fn ln(&self, x: f32) -> f32 {
+        x.ln()
+    }
+}
+
+const NONE: History<'_> = History { tokens: &[], prompt_len: 0 };
+
+fn choose(logits: &[f32], params: &SamplingParams, history: History<'_>) -> TokenId {
+    sample(&mut logits.to_vec(), params, history, &PlainMath).token
+}
+
+/// How often each token is drawn over many positions.
+fn histogram(logits: &[f32], params: &SamplingParams, draws: usize) -> Vec<usize> {
+    let mut counts = vec![0; logits.len()];
+    for seed in 0..draws as u64 {
+        let params = SamplingParams { seed, ..params.clone() };
+        counts[choose(logits, &params, NONE) as usize] += 1;
+    }
+    counts
+}
+
+#[test]
+fn greedy_takes_the_largest_and_ties_go_to_the_lowest_id() {
+    let greedy = SamplingParams::greedy();
+    assert_eq!(choose(&[0.0, 3.0, 3.0, 1.0], &greedy, NONE), 1);
+    assert_eq!(choose(&[f32::NAN, 3.0], &greedy, NONE), 1);
+}
+
+#[test]
+fn draws_follow_the_softmax() {
+    let logits = [0.0, 1.0, 2.0, -1.0];
+    let counts = histogram(&logits, &SamplingParams::default(), 40_000);
+    let total: f32 = logits.iter().map(|x: &f32| x.exp()).sum();
+    for (logit, count) in logits.iter().zip(counts) {
+        let expected = logit.exp() / total * 40_000.0;
+        assert!((count as f32 - expected).abs() < 5.0 * expected.sqrt(), "{count} {expected}");
+    }
+}
+
+#[test]
+fn low_temperature_sharpens() {
+    let params = SamplingParams { temperature: 0.1, ..Default::default() };
+    assert!(histogram(&[0.0, 1.0], &params, 1000)[1] > 990);
+}
+
+#[test]
+fn filters_keep_what_they_say() {
+    // Probabilities 0.5, 0.3, 0.15, 0.05.
+    let logits: Vec<f32> = [0.05f32, 0.5, 0.15, 0.3].iter().map(|p| p.ln()).collect();
+    let seen = |params: SamplingParams| -> Vec<bool> {
+        histogram(&logits, &params, 2000).into_iter().map(|n| n > 0).collect()
+    };
+    let base = SamplingParams::default;
+    assert_eq!(seen(SamplingParams { top_k: 2, ..base() }), [false, true, false, true]);
+    assert_eq!(seen(SamplingParams { top_p: 0.79, ..base() }), [false, true, false, true]);
+    assert_eq!(seen(SamplingParams { top_p: 0.81, ..base() }), [false, true, true, true]);
+    assert_eq!(seen(SamplingParams { min_p: 0.2, ..base() }), [false, true, true, true]);
+    assert_eq!(seen(SamplingParams { top_k: 3, top_p: 0.5, ..base() }), [false, true, false, false]);
+    assert_eq!(seen(SamplingParams { top_k: 9, ..base() }), [true; 4]);
+}
+
+#[test]
+fn the_draw_depends_on_seed_and_position_alone() {
+    let logits: Vec<f32> = (0..100).map(|i| (i % 7) as f32 * 0.1).collect();
+    let at = |seed, tokens: &[TokenId]| {
+        let params = SamplingParams { seed, ..Default::default() };
+        choose(&logits, &params, History { tokens, prompt_len: 1 })
+    };
+    assert_eq!(at(1, &[5, 6]), at(1, &[7, 8]));
+    let by_position: Vec<_> = (1..20).map(|n| at(1, &vec![0; n])).collect();
+    let by_seed: Vec<_> = (1..20).map(|seed| at(seed, &[0])).collect();
+    assert!(by_position.windows(2).any(|w| w[0] != w[1]));
+    assert!(by_seed.windows(2).any(|w| w[0] != w[1]));
+}
+
+#[test]
+fn penalties_touch_the_right_tokens() {
+    let history = History { tokens: &[0, 1, 1, 1], prompt_len: 1 };
+    let penalised = |params: SamplingParams| {
+        let mut logits = vec![2.0, 2.0, -2.0, 2.0];
+        penalise(&mut logits, &params, history);
+        logits
+    };
+    let base = SamplingParams::default;
+    // Repetition: prompt and answer. Presence and frequency: the answer alone.
+    let repetition = penalised(SamplingParams { repetition_penalty: 2.0, ..base() });
+    assert_eq!(repetition, [1.0, 1.0, -2.0, 2.0]);
+    assert_eq!(
+        penalised(SamplingParams { presence_penalty: 0.5, ..base() }),
+        [2.0, 1.5, -2.0, 2.0]
+    );
+    assert_eq!(
+        penalised(SamplingParams { frequency_penalty: 0.5, ..base() }),
+        [2.0, 0.5, -2.0, 2.0]
+    );
+}
+
+#[test]
+fn logprobs_are_of_the_unmodified_row() {
+    let params = SamplingParams {
+        logprobs: Some(2),
+        presence_penalty: 2.0,
+        ..SamplingParams::greedy()
+    };
+    let history = History { tokens: &[9, 0], prompt_len: 1 };
+    let sampled = sample(&mut [1.0, 0.5, 0.5, -3.0], &params, history, &PlainMath);
+    assert_eq!(sampled.token, 1);
+    let logprob = sampled.logprob.unwrap();
+    let sum: f32 = [1.0f32, 0.5, 0.5, -3.0].iter().map(|x| x.exp()).sum();
+    assert!((logprob.logprob - (0.5 - sum.ln())).abs() < 1e-6);
+    let top: Vec<_> = logprob.top.iter().map(|t| t.token).collect();
+    assert_eq!(top, [0, 1]);
+}
+
+#[test]
+fn a_row_of_nothing_finite_still_gives_a_token() {
+    let token = choose(&[f32::NEG_INFINITY; 3], &SamplingParams::default(), NONE);
+    assert_eq!(token, 0);
+}
