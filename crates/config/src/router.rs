@@ -85,7 +85,10 @@ impl RouterArgs {
 }
 
 /// The file to serve: the one named, else the default model in the cache.
-pub(crate) fn model_path(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+///
+/// # Errors
+/// When there is no such file.
+pub fn model_path(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = named {
         let missing = || ConfigError::Invalid {
             flag: "--model",

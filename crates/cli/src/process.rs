@@ -1,0 +1,103 @@
+//! The server processes: settings, logging, runtime, signals, exit code. The same frame around each.
+
+use crate::{EXIT_CONFIG, Supervised};
+use anyhow::{Context, Result};
+use clap::Args;
+use estafette_config::{ConfigErrors, RouterArgs, WorkerArgs, log_filter};
+use std::future::Future;
+use std::process::ExitCode;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// `estafette router`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RouterProcess {
+    #[command(flatten)]
+    settings: RouterArgs,
+    #[command(flatten)]
+    supervised: Supervised,
+}
+
+/// `estafette prefill-worker` and `estafette decode-worker`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WorkerProcess {
+    #[command(flatten)]
+    settings: WorkerArgs,
+    #[command(flatten)]
+    supervised: Supervised,
+}
+
+pub(crate) fn router(args: RouterProcess) -> Result<()> {
+    let settings = args.settings.check()?;
+    serve(&args.supervised, |stop| estafette_router::run(settings, stop))
+}
+
+pub(crate) fn prefill_worker(args: WorkerProcess) -> Result<()> {
+    let settings = args.settings.check()?;
+    serve(&args.supervised, |stop| estafette_prefill_worker::run(settings, stop))
+}
+
+pub(crate) fn decode_worker(args: WorkerProcess) -> Result<()> {
+    let settings = args.settings.check()?;
+    serve(&args.supervised, |stop| estafette_decode_worker::run(settings, stop))
+}
+
+/// Runs `process` until it ends; `stop` turns true at the first signal.
+fn serve<F, E>(supervised: &Supervised, process: impl FnOnce(watch::Receiver<bool>) -> F) -> Result<()>
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    estafette_telemetry::init_logging(log_filter().as_deref());
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
+        let (stopper, stop) = watch::channel(false);
+        tokio::spawn(stop_on_signal(stopper, supervised.exit_with_parent));
+        process(stop).await
+    });
+    // A read of standard input cannot be interrupted: do not wait for its thread.
+    runtime.shutdown_background();
+    outcome.map_err(anyhow::Error::from)
+}
+
+/// Two threads for sockets: on small machines the rest belongs to the kernels.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+async fn stop_on_signal(stopper: watch::Sender<bool>, with_parent: bool) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = end_of_stdin(), if with_parent => {}
+    }
+    drop(stopper.send(true));
+    // Signals after the first one are not listened for on purpose: the drain has its own time limit.
+    stopper.closed().await;
+}
+
+/// Returns when standard input is closed or cannot be read.
+async fn end_of_stdin() {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = [0; 64];
+    while stdin.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+}
+
+/// 0, 64 for bad settings, 1 for anything else; the message goes to standard error.
+#[expect(clippy::print_stderr, reason = "the last words of a command-line tool")]
+pub(crate) fn exit_code(result: Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("estafette: {error:#}");
+    if error.is::<ConfigErrors>() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+}

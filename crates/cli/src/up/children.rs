@@ -1,0 +1,107 @@
+//! The processes that `estafette up` starts.
+
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::signal::unix::{self, SignalKind, signal};
+
+/// How a flag's value is written.
+pub(super) fn flag_value(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
+}
+
+/// SIGINT and SIGTERM.
+pub(super) struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Returns at the next signal of either kind.
+    pub(super) async fn first(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// One process. Killed when dropped.
+pub(super) struct Child {
+    name: String,
+    process: tokio::process::Child,
+}
+
+impl Child {
+    /// Starts `program` with `flags`.
+    pub(super) fn start(name: &str, program: &Path, flags: &[String]) -> Result<Self> {
+        let process = Command::new(program)
+            .args(flags)
+            .arg("--exit-with-parent")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name: name.to_owned(), process })
+    }
+
+    fn terminate(&self) {
+        let pid = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid
+            && let Err(error) = kill_process(pid, Signal::TERM)
+        {
+            tracing::debug!(name = %self.name, %error, "cannot signal");
+        }
+    }
+}
+
+/// All processes of the cluster.
+#[derive(Default)]
+pub(super) struct Children(Vec<Child>);
+
+impl Children {
+    pub(super) fn push(&mut self, child: Child) {
+        self.0.push(child);
+    }
+
+    /// Waits until any process ends by itself, which none should, and says which.
+    pub(super) async fn first_to_end(&mut self) -> anyhow::Error {
+        let waits = self.0.iter_mut().map(|child| {
+            Box::pin(async {
+                let status = child.process.wait().await;
+                (child.name.clone(), status)
+            })
+        });
+        let ((name, status), _, _) = futures_util::future::select_all(waits).await;
+        match status {
+            Ok(status) => anyhow!("{name} ended ({status}); its last lines above say why"),
+            Err(error) => anyhow!("cannot wait for {name}: {error}"),
+        }
+    }
+
+    /// Asks the chosen processes to leave and waits for all of them; kills those that take too long.
+    pub(super) async fn stop(&mut self, chosen: impl Fn(&str) -> bool, timeout: Duration) {
+        let (leaving, staying) =
+            std::mem::take(&mut self.0).into_iter().partition(|child| chosen(&child.name));
+        self.0 = staying;
+        let mut leaving: Vec<Child> = leaving;
+        leaving.iter().for_each(Child::terminate);
+        let all = futures_util::future::join_all(leaving.iter_mut().map(|c| c.process.wait()));
+        if tokio::time::timeout(timeout, all).await.is_err() {
+            tracing::warn!("some processes did not leave in time and are killed");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The scheduler's side of a hand-off: blocks reserved for KV that arrives, and held for KV that leaves.
+
+use crate::plan::StepEvent;
+use crate::scheduler::Scheduler;
+use crate::sequence::{Mode, Status};
+use estafette_types::{BlockId, SequenceId, TokenId};
+use thiserror::Error;
+
+/// Blocks for the whole prompt of a sequence whose KV is about to arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// In the order of the prompt's tokens.
+    pub table: Vec<BlockId>,
+    /// The first ones hold the right KV already: they must not be written.
+    pub cached_blocks: usize,
+}
+
+/// Why blocks could not be reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReserveError {
+    /// Not now; when running sequences end there may be room.
+    #[error("{needed} blocks are needed and {free} are free")]
+    OutOfBlocks {
+        /// Asked for.
+        needed: u64,
+        /// There.
+        free: u64,
+    },
+    /// It ended, fell back, or never was.
+    #[error("no sequence waits for this hand-off")]
+    Unknown,
+}
+
+impl Scheduler {
+    /// Reserves blocks for the whole prompt, all or nothing. Cached blocks may be evicted for it, running
+    /// sequences are never preempted. A second call gives the same blocks.
+    ///
+    /// # Errors
+    /// When there are too few blocks, or nobody waits.
+    pub fn reserve(&mut self, id: SequenceId) -> Result<Reservation, ReserveError> {
+        let sequence = self.sequences.get_mut(&id).ok_or(ReserveError::Unknown)?;
+        if sequence.status != Status::AwaitingKv {
+            return Err(ReserveError::Unknown);
+        }
+        if sequence.table.blocks().is_empty() {
+            // Here a fully cached prompt may be shared whole: its first token is computed elsewhere.
+            let max_shared = sequence.hashes.len();
+            let (table, shared) = self
+                .blocks
+                .allocate(&sequence.hashes, max_shared, sequence.prompt_len)
+                .map_err(|e| ReserveError::OutOfBlocks { needed: e.needed, free: e.free })?;
+            sequence.table = table;
+            sequence.num_published = shared;
+        }
+        let (table, cached_blocks) = (sequence.table.blocks().to_vec(), sequence.num_published);
+        Ok(Reservation { table, cached_blocks })
+    }
+
+    /// The KV of the whole prompt is there and verified, and `first` was chosen elsewhere as the token at
+    /// index 0: the sequence joins the batch. Index 0 is not reported again.
+    pub fn adopt(&mut self, id: SequenceId, first: TokenId) -> Vec<StepEvent> {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return Vec::new() };
+        if sequence.status != Status::AwaitingKv || sequence.table.blocks().is_empty() {
+            return Vec::new();
+        }
+        sequence.status = Status::Running;
+        sequence.num_computed = sequence.prompt_len;
+        sequence.high_water = sequence.prompt_len;
+        sequence.next_index = 1;
+        let ended = sequence.push_token(first, self.longest);
+        self.running.push(id);
+        self.publish(id);
+        ended.and_then(|reason| self.finish(id, reason)).into_iter().collect()
+    }
+
+    /// The hand-off failed and nobody can write its blocks any more: the prompt is computed here, next in
+    /// turn, and tokens are reported from index 0.
+    pub fn fall_back(&mut self, id: SequenceId) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        if sequence.status != Status::AwaitingKv {
+            return;
+        }
+        let table = std::mem::take(&mut sequence.table);
+        sequence.mode = Mode::Local;
+        sequence.status = Status::Waiting;
+        sequence.num_published = 0;
+        self.blocks.release(table);
+        self.waiting.push_front(id);
+    }
+
+    /// Keeps the blocks of `id` for a hand-off that still reads or writes them, although its sequence ends now.
+    /// [`Scheduler::release_held`] frees them.
+    pub fn hold(&mut self, id: SequenceId) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            let table = std::mem::take(&mut sequence.table);
+            if !table.blocks().is_empty() {
+                self.held.insert(id, table);
+            }
+        }
+    }
+
+    /// The hand-off does not touch the blocks of `id` any more.
+    pub fn release_held(&mut self, id: SequenceId) {
+        if let Some(table) = self.held.remove(&id) {
+            self.blocks.release(table);
+        }
+    }
+}

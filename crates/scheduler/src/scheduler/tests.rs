@@ -1,0 +1,403 @@
+use super::*;
+use crate::ReserveError;
+use estafette_types::{HashSeed, Limits, block_hashes};
+use proptest::prelude::*;
+
+const BLOCK: u32 = 4;
+
+fn config() -> SchedulerConfig {
+    SchedulerConfig {
+        block_size: BLOCK,
+        num_blocks: 16,
+        max_num_batched_tokens: 8,
+        max_num_seqs: 4,
+        max_waiting: 8,
+        max_model_len: 48,
+    }
+}
+
+fn seed() -> HashSeed {
+    HashSeed::new(b"model", "", "")
+}
+
+fn new(id: u64, prompt: &[TokenId], max_tokens: u32, mode: Mode) -> NewSequence {
+    NewSequence {
+        id: SequenceId(id),
+        prompt: prompt.to_vec(),
+        hashes: block_hashes(seed(), prompt, BLOCK as usize),
+        seed: seed(),
+        limits: Limits { max_tokens, stop_token_ids: vec![0], ignore_eos: false },
+        mode,
+    }
+}
+
+/// The model: the next token is a function of all tokens before it. Token 0 is the stop token.
+fn next_token(tokens: &[TokenId]) -> TokenId {
+    let mixed = tokens.iter().fold(7u32, |sum, t| sum.wrapping_mul(31).wrapping_add(*t));
+    (mixed >> 3) % 23
+}
+
+/// Runs one step with the fake model.
+fn step(scheduler: &mut Scheduler) -> (StepPlan, Vec<StepEvent>) {
+    let plan = scheduler.schedule();
+    let sampled: Vec<_> = plan
+        .sequences
+        .iter()
+        .filter(|s| s.samples)
+        .map(|s| (s.id, next_token(scheduler.sequence(s.id).unwrap().tokens())))
+        .collect();
+    let events = scheduler.complete(&plan, &sampled);
+    scheduler.check_integrity().unwrap();
+    (plan, events)
+}
+
+/// Runs until nothing is to do; every event.
+fn run(scheduler: &mut Scheduler) -> Vec<StepEvent> {
+    let mut all = Vec::new();
+    for _ in 0..10_000 {
+        let (plan, events) = step(scheduler);
+        all.extend(events);
+        if plan.sequences.is_empty() {
+            return all;
+        }
+    }
+    panic!("it never ends");
+}
+
+fn tokens_of(events: &[StepEvent], wanted: u64) -> Vec<(u32, TokenId)> {
+    let of = |event: &StepEvent| match event {
+        StepEvent::Token { id, index, token } if id.0 == wanted => Some((*index, *token)),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+fn usage_of(events: &[StepEvent], wanted: u64) -> (FinishReason, Usage) {
+    let of = |event: &StepEvent| match event {
+        StepEvent::Finished { id, reason, usage } if id.0 == wanted => Some((*reason, *usage)),
+        _ => None,
+    };
+    events.iter().find_map(of).expect("it finished")
+}
+
+/// What the model answers when nothing disturbs it.
+fn answer(prompt: &[TokenId], max_tokens: u32) -> Vec<(u32, TokenId)> {
+    let longest = (config().max_model_len as usize).min(64);
+    let mut tokens = prompt.to_vec();
+    let mut answer = Vec::new();
+    while answer.len() < max_tokens as usize && tokens.len() < longest {
+        let token = next_token(&tokens);
+        tokens.push(token);
+        answer.push((answer.len() as u32, token));
+        if token == 0 {
+            break;
+        }
+    }
+    answer
+}
+
+#[test]
+fn a_prompt_runs_in_chunks_and_then_token_by_token() {
+    let mut scheduler = Scheduler::new(config());
+    let prompt: Vec<_> = (1..=11).collect();
+    scheduler.add(new(1, &prompt, 3, Mode::Local)).unwrap();
+    let (plan, events) = step(&mut scheduler);
+    assert_eq!((plan.num_tokens(), plan.sequences[0].samples, events.len()), (8, false, 0));
+    let (plan, _) = step(&mut scheduler);
+    assert_eq!((plan.sequences[0].start, plan.num_tokens()), (8, 3));
+    assert!(plan.sequences[0].samples && plan.sequences[0].ends_prompt);
+    let (plan, _) = step(&mut scheduler);
+    assert_eq!((plan.sequences[0].start, plan.num_tokens()), (11, 1));
+    assert!(!plan.sequences[0].ends_prompt);
+}
+
+#[test]
+fn decode_rows_come_before_prompt_chunks() {
+    let mut scheduler = Scheduler::new(config());
+    scheduler.add(new(1, &[1, 2], 9, Mode::Local)).unwrap();
+    step(&mut scheduler);
+    scheduler.add(new(2, &[5; 20], 9, Mode::Local)).unwrap();
+    let (plan, _) = step(&mut scheduler);
+    let rows: Vec<_> = plan.sequences.iter().map(|s| (s.id.0, s.tokens.len())).collect();
+    assert_eq!(rows, [(1, 1), (2, 7)]);
+}
+
+#[test]
+fn a_fully_cached_prompt_still_computes_one_token() {
+    let mut scheduler = Scheduler::new(config());
+    let prompt = [1, 2, 3, 4, 5, 6, 7, 8];
+    scheduler.add(new(1, &prompt, 1, Mode::Local)).unwrap();
+    run(&mut scheduler);
+    scheduler.add(new(2, &prompt, 1, Mode::Local)).unwrap();
+    let events = run(&mut scheduler);
+    let (_, usage) = usage_of(&events, 2);
+    assert_eq!((usage.prompt, usage.cached, usage.computed), (8, 4, 4));
+    assert_eq!(tokens_of(&events, 2), answer(&prompt, 1));
+}
+
+#[test]
+fn a_stop_token_ends_the_answer_and_is_counted() {
+    let mut scheduler = Scheduler::new(config());
+    // Found by trying: this prompt's answer ends with the stop token.
+    let prompt = (1..200u32).map(|n| vec![n, n + 1]).find(|p| {
+        answer(p, 30).last().is_some_and(|(i, t)| *t == 0 && *i > 0)
+    });
+    let prompt = prompt.unwrap();
+    scheduler.add(new(1, &prompt, 30, Mode::Local)).unwrap();
+    let events = run(&mut scheduler);
+    let (reason, usage) = usage_of(&events, 1);
+    assert_eq!(reason, FinishReason::Stop);
+    assert_eq!(usage.generated as usize, answer(&prompt, 30).len());
+    let mut ignoring = new(2, &prompt, 30, Mode::Local);
+    ignoring.limits.ignore_eos = true;
+    scheduler.add(ignoring).unwrap();
+    let (reason, usage) = usage_of(&run(&mut scheduler), 2);
+    assert_eq!((reason, usage.generated), (FinishReason::Length, 30));
+}
+
+#[test]
+fn what_cannot_run_is_refused() {
+    let mut scheduler = Scheduler::new(config());
+    assert_eq!(scheduler.add(new(1, &[], 1, Mode::Local)), Err(AddError::EmptyPrompt));
+    let long = scheduler.add(new(1, &[1; 48], 1, Mode::Local)).unwrap_err();
+    assert_eq!(long, AddError::TooLong { prompt: 48, max_model_len: 48 });
+    let mut tiny = Scheduler::new(SchedulerConfig { num_blocks: 2, ..config() });
+    let error = tiny.add(new(1, &[1; 8], 1, Mode::Local)).unwrap_err();
+    assert_eq!(error, AddError::NeverFits { tokens: 9, pool_tokens: 8 });
+    for id in 0..8 {
+        scheduler.add(new(id, &[1], 1, Mode::Local)).unwrap();
+    }
+    let full = scheduler.add(new(9, &[1], 1, Mode::Local)).unwrap_err();
+    assert_eq!(full, AddError::QueueFull { max_waiting: 8 });
+}
+
+#[test]
+fn a_preempted_sequence_comes_back_first_with_the_same_tokens() {
+    let small = SchedulerConfig { num_blocks: 7, ..config() };
+    let mut scheduler = Scheduler::new(small);
+    let prompts = [[1u32, 2, 3, 4, 5], [9, 8, 7, 6, 5], [2, 4, 6, 8, 1]];
+    for (i, prompt) in prompts.iter().enumerate() {
+        let mut new = new(i as u64, prompt, 15, Mode::Local);
+        new.limits.ignore_eos = true;
+        scheduler.add(new).unwrap();
+    }
+    let events = run(&mut scheduler);
+    let mut recomputed = 0;
+    for (i, prompt) in prompts.iter().enumerate() {
+        let tokens: Vec<_> = tokens_of(&events, i as u64).into_iter().map(|(_, t)| t).collect();
+        let mut history = prompt.to_vec();
+        for token in &tokens {
+            assert_eq!(*token, next_token(&history));
+            history.push(*token);
+        }
+        assert_eq!(tokens.len(), 15);
+        let (_, usage) = usage_of(&events, i as u64);
+        assert!(usage.is_balanced());
+        assert_eq!(usage.prompt, 5);
+        recomputed += usage.recomputed;
+    }
+    assert!(recomputed > 0, "nothing was preempted, the test is too easy");
+}
+
+#[test]
+fn a_sequence_that_outgrows_the_pool_ends_by_length() {
+    let mut scheduler = Scheduler::new(SchedulerConfig { num_blocks: 3, ..config() });
+    let mut new = new(1, &[1, 2, 3], 40, Mode::Local);
+    new.limits.ignore_eos = true;
+    scheduler.add(new).unwrap();
+    let (reason, usage) = usage_of(&run(&mut scheduler), 1);
+    assert_eq!((reason, usage.generated), (FinishReason::Length, 9));
+}
+
+#[test]
+fn a_prefilled_prompt_is_held_until_the_hand_off_lets_go() {
+    let mut scheduler = Scheduler::new(config());
+    scheduler.add(new(1, &[1, 2, 3, 4, 5], 9, Mode::PrefillOnly)).unwrap();
+    let events = run(&mut scheduler);
+    assert_eq!(tokens_of(&events, 1), answer(&[1, 2, 3, 4, 5], 1));
+    assert_eq!(usage_of(&events, 1).1.generated, 1);
+    assert_eq!(scheduler.load().free_blocks, 14);
+    assert!(!scheduler.is_idle());
+    scheduler.release_held(SequenceId(1));
+    assert_eq!(scheduler.load().free_blocks, 16);
+    assert!(scheduler.is_idle());
+}
+
+#[test]
+fn an_adopted_sequence_goes_on_from_the_first_token() {
+    let mut scheduler = Scheduler::new(config());
+    let prompt = [1, 2, 3, 4, 5, 6];
+    scheduler.add(new(1, &prompt, 5, Mode::Remote)).unwrap();
+    assert!(scheduler.schedule().sequences.is_empty(), "nothing runs before the KV is there");
+    let reservation = scheduler.reserve(SequenceId(1)).unwrap();
+    assert_eq!((reservation.table.len(), reservation.cached_blocks), (2, 0));
+    assert_eq!(scheduler.reserve(SequenceId(1)).unwrap(), reservation);
+    let expected = answer(&prompt, 5);
+    assert!(scheduler.adopt(SequenceId(1), expected[0].1).is_empty());
+    assert_eq!(scheduler.cached_hashes().len(), 1);
+    let events = run(&mut scheduler);
+    assert_eq!(tokens_of(&events, 1), expected[1..]);
+    let (_, usage) = usage_of(&events, 1);
+    assert_eq!((usage.prompt, usage.generated as usize), (0, expected.len() - 1));
+}
+
+#[test]
+fn adopting_the_last_token_ends_at_once() {
+    let mut scheduler = Scheduler::new(config());
+    scheduler.add(new(1, &[1, 2], 1, Mode::Remote)).unwrap();
+    scheduler.reserve(SequenceId(1)).unwrap();
+    let events = scheduler.adopt(SequenceId(1), 5);
+    assert_eq!(usage_of(&events, 1).0, FinishReason::Length);
+    assert!(tokens_of(&events, 1).is_empty() && scheduler.is_idle());
+}
+
+#[test]
+fn reserving_is_all_or_nothing_and_shares_the_cache() {
+    let mut scheduler = Scheduler::new(config());
+    let long: Vec<_> = (1..=40).collect();
+    scheduler.add(new(1, &long, 1, Mode::Local)).unwrap();
+    run(&mut scheduler);
+    scheduler.add(new(2, &long, 9, Mode::Remote)).unwrap();
+    let reservation = scheduler.reserve(SequenceId(2)).unwrap();
+    assert_eq!((reservation.table.len(), reservation.cached_blocks), (10, 10));
+    scheduler.add(new(3, &[7; 40], 9, Mode::Remote)).unwrap();
+    let refused = scheduler.reserve(SequenceId(3)).unwrap_err();
+    assert_eq!(refused, ReserveError::OutOfBlocks { needed: 10, free: 6 });
+    assert_eq!(scheduler.reserve(SequenceId(9)).unwrap_err(), ReserveError::Unknown);
+}
+
+#[test]
+fn a_failed_hand_off_is_computed_here_from_index_0() {
+    let mut scheduler = Scheduler::new(config());
+    scheduler.add(new(1, &[1, 2, 3, 4, 5], 4, Mode::Remote)).unwrap();
+    scheduler.reserve(SequenceId(1)).unwrap();
+    scheduler.fall_back(SequenceId(1));
+    let events = run(&mut scheduler);
+    assert_eq!(tokens_of(&events, 1), answer(&[1, 2, 3, 4, 5], 4));
+    let (_, usage) = usage_of(&events, 1);
+    assert_eq!((usage.prompt, usage.computed), (5, 5));
+    assert!(scheduler.adopt(SequenceId(1), 3).is_empty(), "too late");
+}
+
+#[test]
+fn cancelling_frees_the_blocks_at_once_unless_they_are_held() {
+    let mut scheduler = Scheduler::new(config());
+    scheduler.add(new(1, &[1; 20], 9, Mode::Local)).unwrap();
+    step(&mut scheduler);
+    let usage = scheduler.cancel(SequenceId(1)).unwrap();
+    assert_eq!((usage.prompt, usage.computed, usage.generated), (8, 8, 0));
+    assert_eq!(scheduler.load().free_blocks, 16);
+    assert_eq!(scheduler.load().done, usage);
+    assert_eq!(scheduler.cancel(SequenceId(1)), None);
+    scheduler.add(new(2, &[1; 20], 9, Mode::Remote)).unwrap();
+    scheduler.reserve(SequenceId(2)).unwrap();
+    scheduler.hold(SequenceId(2));
+    scheduler.cancel(SequenceId(2)).unwrap();
+    assert_eq!(scheduler.load().free_blocks, 11);
+    scheduler.release_held(SequenceId(2));
+    assert_eq!(scheduler.load().free_blocks, 16);
+}
+
+#[test]
+fn the_load_record_counts_exactly() {
+    let mut scheduler = Scheduler::new(SchedulerConfig { max_num_seqs: 2, ..config() });
+    let mut first = new(1, &[1, 2], 9, Mode::Local);
+    first.limits.ignore_eos = true;
+    scheduler.add(first).unwrap();
+    step(&mut scheduler);
+    scheduler.add(new(2, &[5; 20], 9, Mode::Local)).unwrap();
+    scheduler.add(new(3, &[6; 9], 9, Mode::Local)).unwrap();
+    step(&mut scheduler);
+    let load = scheduler.load();
+    assert_eq!((load.waiting_sequences, load.waiting_prefill_tokens), (1, 9));
+    assert_eq!((load.prefilling_sequences, load.running_prefill_tokens), (1, 13));
+    assert_eq!((load.decoding_sequences, load.decoding_tokens), (1, 3));
+    assert_eq!((load.done.computed, load.done.generated, load.steps), (9, 2, 2));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add { prompt: u8, len: usize, max_tokens: u32, mode: u8 },
+    Step,
+    Cancel { which: usize },
+    Arrive { which: usize },
+    Fail { which: usize },
+    Release { which: usize },
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        3 => (0..4u8, 1..30usize, 1..12u32, 0..4u8).prop_map(|(prompt, len, max_tokens, mode)| {
+            Op::Add { prompt, len, max_tokens, mode }
+        }),
+        8 => Just(Op::Step),
+        1 => (0..20usize).prop_map(|which| Op::Cancel { which }),
+        2 => (0..20usize).prop_map(|which| Op::Arrive { which }),
+        1 => (0..20usize).prop_map(|which| Op::Fail { which }),
+        2 => (0..20usize).prop_map(|which| Op::Release { which }),
+    ];
+    prop::collection::vec(op, 1..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Random requests, hand-offs, failures and cancellations on a pool that is too small for comfort.
+    #[test]
+    fn every_answer_is_the_undisturbed_one_and_nothing_leaks(ops in ops()) {
+        let mut scheduler = Scheduler::new(config());
+        let mut prompts: Vec<(Vec<TokenId>, u32, Mode)> = Vec::new();
+        let mut events = Vec::new();
+        let mut cancelled = Vec::new();
+        let id = |which: usize| SequenceId(which as u64);
+        for op in ops {
+            match op {
+                Op::Add { prompt, len, max_tokens, mode } => {
+                    let mode = [Mode::Local, Mode::Local, Mode::PrefillOnly, Mode::Remote][mode as usize];
+                    let prompt: Vec<_> = (0..len as u32).map(|i| u32::from(prompt) + i * 3 + 1).collect();
+                    if scheduler.add(new(prompts.len() as u64, &prompt, max_tokens, mode)).is_ok() {
+                        prompts.push((prompt, max_tokens, mode));
+                    }
+                }
+                Op::Step => {
+                    let (plan, new_events) = step(&mut scheduler);
+                    prop_assert!(plan.num_tokens() <= 8);
+                    prop_assert!(plan.sequences.len() <= 4 || plan.num_tokens() <= 8);
+                    events.extend(new_events);
+                }
+                Op::Cancel { which } => if let Some(usage) = scheduler.cancel(id(which)) {
+                    prop_assert!(usage.is_balanced());
+                    cancelled.push(which);
+                },
+                Op::Arrive { which } => if scheduler.reserve(id(which)).is_ok() {
+                    let first = next_token(&prompts[which].0);
+                    events.push(StepEvent::Token { id: id(which), index: 0, token: first });
+                    events.extend(scheduler.adopt(id(which), first));
+                },
+                Op::Fail { which } => scheduler.fall_back(id(which)),
+                Op::Release { which } => scheduler.release_held(id(which)),
+            }
+            scheduler.check_integrity().unwrap();
+        }
+        for which in 0..prompts.len() {
+            scheduler.fall_back(id(which));
+            scheduler.release_held(id(which));
+        }
+        for _ in 0..prompts.len() + 1 {
+            events.extend(run(&mut scheduler));
+            (0..prompts.len()).for_each(|which| scheduler.release_held(id(which)));
+        }
+        prop_assert!(scheduler.is_idle());
+        prop_assert_eq!(scheduler.load().free_blocks, 16);
+        for (which, (prompt, max_tokens, mode)) in prompts.iter().enumerate() {
+            let tokens = tokens_of(&events, which as u64);
+            let expected = answer(prompt, if *mode == Mode::PrefillOnly { 1 } else { *max_tokens });
+            if cancelled.contains(&which) {
+                prop_assert_eq!(&tokens[..], &expected[..tokens.len()]);
+            } else {
+                prop_assert_eq!(tokens, expected);
+                prop_assert!(usage_of(&events, which as u64).1.is_balanced());
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The engine's thread: takes commands, runs steps, tells everybody what happened.
+//!
+//! It is the only one to touch the engine, so what it does between two steps is atomic for everybody else. It
+//! sleeps when there is nothing to run.
+
+use crate::command::{Command, Leg, LegStart, status};
+use crate::metrics::WorkerMetrics;
+use crate::state::StatePublisher;
+use estafette_engine::{Engine, EngineEvent, StepObserver};
+use estafette_proto::v1;
+use estafette_scheduler::{AddError, Mode, NewSequence};
+use estafette_types::{ErrorCode, FinishReason, HashSeed, LoadRecord, Role, SequenceId, Usage};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// What differs between prefill and decode workers: how KV gets out, or in.
+pub trait HandOff: StepObserver + Send + 'static {
+    /// What the transport reports.
+    type Event: Send + std::fmt::Debug + 'static;
+    /// The pool this worker belongs to.
+    const ROLE: Role;
+
+    /// How the scheduler is to treat the leg.
+    fn mode(&self, leg: &Leg) -> Mode;
+    /// The leg's sequence was taken in.
+    fn started(&mut self, id: SequenceId, leg: &Leg, deadline: Instant);
+    /// The transport reports.
+    fn on_transport(&mut self, event: Self::Event, engine: &mut Engine) -> Vec<EngineEvent>;
+    /// A step or a transport event had these results.
+    fn on_events(&mut self, events: &[EngineEvent], engine: &mut Engine);
+    /// The sequence was cancelled or ran into its deadline.
+    fn cancelled(&mut self, id: SequenceId, engine: &mut Engine);
+    /// Whether blocks are still being read or written by others.
+    fn is_idle(&self) -> bool;
+    /// Things that are due by the clock; called between steps, and at least every second.
+    fn on_timer(&mut self, now: Instant, engine: &mut Engine);
+}
+
+/// Longest sleep while idle; bounds how late a deadline is noticed.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+
+struct Client {
+    events: mpsc::Sender<Result<v1::RunEvent, Status>>,
+    deadline: Instant,
+}
+
+/// Everything that the thread owns.
+pub(crate) struct EngineLoop<H: HandOff> {
+    engine: Engine,
+    hand_off: H,
+    commands: Receiver<Command<H::Event>>,
+    clients: BTreeMap<SequenceId, Client>,
+    deadlines: BTreeSet<(Instant, SequenceId)>,
+    state: StatePublisher,
+    metrics: WorkerMetrics,
+    seed: HashSeed,
+    step_micros: u64,
+    draining: bool,
+}
+
+impl<H: HandOff> EngineLoop<H> {
+    pub(crate) fn new(
+        engine: Engine,
+        hand_off: H,
+        commands: Receiver<Command<H::Event>>,
+        metrics: WorkerMetrics,
+        seed: HashSeed,
+    ) -> Self {
+        Self {
+            engine,
+            hand_off,
+            commands,
+            clients: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            state: StatePublisher::default(),
+            metrics,
+            seed,
+            step_micros: 0,
+            draining: false,
+        }
+    }
+
+    /// Runs until it is drained, stopped, or nobody can send commands any more.
+    pub(crate) fn run(mut self) {
+        let mut busy = false;
+        loop {
+            if !self.take_commands(busy) || (self.draining && self.is_done()) {
+                return;
+            }
+            self.end_overdue(Instant::now());
+            self.hand_off.on_timer(Instant::now(), &mut self.engine);
+            busy = self.step();
+            self.publish();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.clients.is_empty() && self.hand_off.is_idle()
+    }
+
+    /// Handles every command that is there, waiting for one when the engine has nothing to run. False: stop.
+    fn take_commands(&mut self, busy: bool) -> bool {
+        if !busy {
+            match self.commands.recv_timeout(IDLE_WAIT) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(command) => self.handle(command),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Stop => return false,
+                command => self.handle(command),
+            }
+        }
+        true
+    }
+
+    fn handle(&mut self, command: Command<H::Event>) {
+        match command {
+            Command::Start(leg) => self.start(*leg),
+            Command::Cancel(id) => self.cancel(id, None),
+            Command::Subscribe(subscriber) => {
+                let hashes: Vec<_> = self.engine.scheduler.cached_hashes();
+                // What changed up to now is in the snapshot; earlier subscribers must hear of it first.
+                self.publish();
+                let load = self.load();
+                self.state.subscribe(subscriber, &hashes, load, self.draining);
+            }
+            Command::Drain => self.draining = true,
+            Command::Stop => {}
+            Command::Transport(event) => {
+                let events = self.hand_off.on_transport(event, &mut self.engine);
+                self.deliver(events);
+            }
+        }
+    }
+
+    fn start(&mut self, start: LegStart) {
+        let LegStart { id, prompt, hashes, params, limits, leg, deadline, events } = start;
+        let mode = self.hand_off.mode(&leg);
+        let new = NewSequence { id, prompt, hashes, seed: self.seed, limits, mode };
+        let taken = if self.draining {
+            Err(status(ErrorCode::Draining, "the worker is draining"))
+        } else {
+            self.engine.submit(new, params).map_err(|e| refusal(&e))
+        };
+        match taken {
+            Ok(()) => {
+                self.hand_off.started(id, &leg, deadline);
+                self.deadlines.insert((deadline, id));
+                self.clients.insert(id, Client { events, deadline });
+            }
+            // The receiver may be gone already; then nobody is to be told.
+            Err(status) => drop(events.try_send(Err(status))),
+        }
+    }
+
+    /// Ends `id`; with an error for its client, or else with a last event.
+    fn cancel(&mut self, id: SequenceId, error: Option<Status>) {
+        let Some(client) = self.forget(id) else { return };
+        self.hand_off.cancelled(id, &mut self.engine);
+        let usage = self.engine.cancel(id).unwrap_or_default();
+        self.metrics.finished(FinishReason::Cancelled);
+        let last = match error {
+            Some(status) => Err(status),
+            None => Ok(finished(FinishReason::Cancelled, usage)),
+        };
+        drop(client.events.try_send(last));
+    }
+
+    fn forget(&mut self, id: SequenceId) -> Option<Client> {
+        let client = self.clients.remove(&id)?;
+        self.deadlines.remove(&(client.deadline, id));
+        Some(client)
+    }
+
+    fn end_overdue(&mut self, now: Instant) {
+        while let Some(&(deadline, id)) = self.deadlines.first() {
+            if deadline > now {
+                return;
+            }
+            let error = status(ErrorCode::DeadlineExceeded, "the request ran into its deadline");
+            self.cancel(id, Some(error));
+        }
+    }
+
+    /// Whether there was something to run.
+    fn step(&mut self) -> bool {
+        let began = Instant::now();
+        let Some(events) = self.engine.step(&mut self.hand_off) else { return false };
+        let took = began.elapsed();
+        self.step_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.metrics.step(took);
+        self.deliver(events);
+        true
+    }
+
+    fn deliver(&mut self, events: Vec<EngineEvent>) {
+        self.hand_off.on_events(&events, &mut self.engine);
+        for event in events {
+            match event {
+                EngineEvent::Token { id, index, token, logprob } => {
+                    let token = v1::Token::new(index, token, logprob.as_ref());
+                    self.tell(id, v1::run_event::Event::Token(token));
+                }
+                EngineEvent::Finished { id, reason, usage } => {
+                    self.metrics.finished(reason);
+                    if let Some(client) = self.forget(id) {
+                        drop(client.events.try_send(Ok(finished(reason, usage))));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A client that is gone is noticed here too: its sequence ends before the next step.
+    fn tell(&mut self, id: SequenceId, event: v1::run_event::Event) {
+        let Some(client) = self.clients.get(&id) else { return };
+        if client.events.try_send(Ok(v1::RunEvent { event: Some(event) })).is_err() {
+            self.cancel(id, None);
+        }
+    }
+
+    fn load(&self) -> LoadRecord {
+        LoadRecord { step_micros: self.step_micros, ..self.engine.scheduler.load() }
+    }
+
+    fn publish(&mut self) {
+        let load = self.load();
+        let events = self.engine.scheduler.take_events();
+        self.metrics.load(&load);
+        self.state.publish(&events, load, self.draining);
+    }
+}
+
+fn finished(reason: FinishReason, usage: Usage) -> v1::RunEvent {
+    let reason = v1::FinishReason::from(reason).into();
+    let finished = v1::Finished { reason, usage: Some(usage.into()) };
+    v1::RunEvent { event: Some(v1::run_event::Event::Finished(finished)) }
+}
+
+/// Why a sequence was not taken in, in the words of the wire.
+fn refusal(error: &AddError) -> Status {
+    let code = match error {
+        AddError::QueueFull { .. } => ErrorCode::Overloaded,
+        AddError::TooLong { .. } | AddError::NeverFits { .. } => ErrorCode::ContextLengthExceeded,
+        AddError::EmptyPrompt => ErrorCode::InvalidRequest,
+    };
+    status(code, error.to_string())
+}

@@ -1,0 +1,80 @@
+//! Keeps the worker known to its router: joins, renews the lease, comes back after a break.
+
+use crate::identity::Identity;
+use estafette_proto::v1::{self, membership_client::MembershipClient};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// The router's first word must come within this time.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Joins `router` again and again until `leave` turns true.
+///
+/// # Errors
+/// Only a refusal that no retry can mend: the router serves another model, or the like.
+pub(crate) async fn keep_joined(
+    identity: Arc<Identity>,
+    router: String,
+    mut leave: watch::Receiver<bool>,
+) -> Result<(), Status> {
+    let mut delay = RETRY_DELAY_MIN;
+    loop {
+        let ended = tokio::select! {
+            ended = join_once(&identity, &router, &mut delay) => ended,
+            _ = leave.wait_for(|leave| *leave) => return Ok(()),
+        };
+        if let Err(status) = ended {
+            if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument) {
+                return Err(status);
+            }
+            tracing::debug!(%router, error = %status.message(), "not joined, trying again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(delay) => delay = (delay * 2).min(RETRY_DELAY_MAX),
+            _ = leave.wait_for(|leave| *leave) => return Ok(()),
+        }
+    }
+}
+
+/// One membership, from the first heartbeat to the break of the stream.
+async fn join_once(
+    identity: &Identity,
+    router: &str,
+    delay: &mut Duration,
+) -> Result<(), Status> {
+    let channel = Endpoint::from_shared(format!("http://{router}"))
+        .map_err(|e| Status::invalid_argument(format!("`{router}` is no address: {e}")))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+        .map_err(|e| Status::unavailable(format!("cannot reach the router at {router}: {e}")))?;
+    let (heartbeats, outgoing) = mpsc::channel(2);
+    let gone = |_| Status::unavailable("the router closed the stream");
+    heartbeats.send(v1::Heartbeat { info: Some(identity.to_wire()) }).await.map_err(gone)?;
+    let mut leases =
+        MembershipClient::new(channel).join(ReceiverStream::new(outgoing)).await?.into_inner();
+    let first = tokio::time::timeout(LEASE_TIMEOUT, leases.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("the router gave no lease in time"))??;
+    let lease = first.ok_or_else(|| Status::unavailable("the router closed the stream"))?;
+    tracing::info!(%router, worker = %identity.id, "joined");
+    *delay = RETRY_DELAY_MIN;
+    // Three chances within one lease.
+    let mut beat = tokio::time::interval(Duration::from_millis(u64::from(lease.ttl_ms / 3).max(10)));
+    loop {
+        tokio::select! {
+            _ = beat.tick() => heartbeats.send(v1::Heartbeat::default()).await.map_err(gone)?,
+            lease = leases.message() => if lease?.is_none() {
+                return Err(Status::unavailable("the router closed the stream"));
+            },
+        }
+    }
+}

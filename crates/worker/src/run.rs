@@ -1,0 +1,223 @@
+//! One worker process, from settings to exit.
+
+use crate::command::Command;
+use crate::engine_loop::{EngineLoop, HandOff};
+use crate::error::WorkerError;
+use crate::identity::Identity;
+use crate::join::keep_joined;
+use crate::metrics::WorkerMetrics;
+use crate::service::WorkerService;
+use crate::setup::{Setup, setup};
+use estafette_config::{Transport, WorkerSettings};
+use estafette_engine::{BLOCK_SIZE, KvPool};
+use estafette_proto::v1;
+use estafette_types::{Incarnation, SplitMix64, WorkerId};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+/// Commands that may wait for the engine's thread between two steps.
+const COMMAND_QUEUE: usize = 4096;
+
+/// Puts commands into the engine's queue.
+pub type CommandSender<T> = SyncSender<Command<T>>;
+
+/// What a hand-off is built on.
+#[derive(Debug)]
+pub struct Foundation<T> {
+    /// The pool; `None` when the backend has none that can be shared.
+    pub pool: Option<KvPool>,
+    /// Layers that travel together.
+    pub layers_per_group: u32,
+    /// The name of the worker.
+    pub id: WorkerId,
+    /// Of this process.
+    pub incarnation: Incarnation,
+    /// SHA-256 of the model file's header.
+    pub model_digest: [u8; 32],
+    /// Equal ids mean bit-identical tokens.
+    pub numerics_id: String,
+    /// How KV may travel.
+    pub transport: Transport,
+    /// Where KV arrives.
+    pub kv_listen: SocketAddr,
+    /// Where the transport reports.
+    pub commands: CommandSender<T>,
+}
+
+/// Runs a worker until `stop` turns true and what runs has ended. `build` makes its hand-off and says where KV
+/// arrives.
+///
+/// # Errors
+/// When it cannot start, the router refuses it, or the engine breaks.
+pub async fn run<H, B, F>(
+    settings: WorkerSettings,
+    mut stop: watch::Receiver<bool>,
+    build: B,
+) -> Result<(), WorkerError>
+where
+    H: HandOff,
+    B: FnOnce(Foundation<H::Event>) -> F,
+    F: Future<Output = Result<(H, Option<v1::KvEndpoint>), WorkerError>>,
+{
+    let shared_pool = settings.transport != Transport::Tcp;
+    let (model, engine) = (settings.model.clone(), settings.engine.clone());
+    let loading = tokio::task::spawn_blocking(move || setup(&model, &engine, shared_pool));
+    let setup = tokio::select! {
+        loaded = loading => loaded.map_err(|_| WorkerError::EngineLost)??,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let listener = listen(settings.listen).await?;
+    let address = listener.local_addr().map_err(|e| WorkerError::Start(e.to_string()))?;
+    let (commands, queue) = sync_channel(COMMAND_QUEUE);
+    let foundation = foundation::<H>(&settings, &setup, commands.clone());
+    let mut identity = identity::<H>(&settings, &setup, &foundation, address);
+    let (hand_off, kv) = build(foundation).await?;
+    identity.kv = kv;
+
+    let metrics = WorkerMetrics::new(H::ROLE);
+    let engine_loop = EngineLoop::new(setup.engine, hand_off, queue, metrics, setup.seed);
+    let engine_done = spawn_engine(engine_loop)?;
+    serve(Arc::new(identity), listener, commands, engine_done, settings, stop).await
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| WorkerError::Listen { what: "gRPC", address, source })
+}
+
+/// A name and an incarnation that no other process has: the clock and the process id are enough.
+fn draw() -> SplitMix64 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    SplitMix64::new((nanos as u64) ^ (u64::from(std::process::id()) << 32))
+}
+
+fn foundation<H: HandOff>(
+    settings: &WorkerSettings,
+    setup: &Setup,
+    commands: CommandSender<H::Event>,
+) -> Foundation<H::Event> {
+    let mut draw = draw();
+    let id = settings.id.clone();
+    let drawn = || WorkerId(format!("{}-{:08x}", H::ROLE, std::process::id()));
+    Foundation {
+        pool: setup.engine.executor().kv_pool().cloned(),
+        layers_per_group: settings.engine.layers_per_group,
+        id: id.unwrap_or_else(drawn),
+        incarnation: Incarnation(draw.next_u64()),
+        model_digest: setup.model_digest,
+        numerics_id: setup.engine.executor().numerics_id(),
+        transport: settings.transport,
+        kv_listen: settings.kv_listen,
+        commands,
+    }
+}
+
+fn identity<H: HandOff>(
+    settings: &WorkerSettings,
+    setup: &Setup,
+    foundation: &Foundation<H::Event>,
+    address: SocketAddr,
+) -> Identity {
+    Identity {
+        id: foundation.id.clone(),
+        incarnation: foundation.incarnation,
+        role: H::ROLE,
+        address: address.to_string(),
+        kv: None,
+        model_digest: setup.model_digest.to_vec(),
+        numerics_id: foundation.numerics_id.clone(),
+        block_size: BLOCK_SIZE,
+        max_model_len: setup.max_model_len,
+        vocab_size: setup.vocab_size,
+        max_num_seqs: settings.engine.max_num_seqs,
+        max_waiting: settings.engine.max_waiting,
+    }
+}
+
+/// Starts the engine's thread; the receiver hears of its end, whatever ended it.
+fn spawn_engine<H: HandOff>(engine: EngineLoop<H>) -> Result<oneshot::Receiver<()>, WorkerError> {
+    let (done, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            engine.run();
+            // Unsent when the loop panics; the receiver notices that too.
+            drop(done.send(()));
+        })
+        .map_err(|e| WorkerError::Start(format!("no thread for the engine: {e}")))?;
+    Ok(ended)
+}
+
+/// Listens, stays joined, and drains when told to.
+async fn serve<T: Send + 'static>(
+    identity: Arc<Identity>,
+    listener: TcpListener,
+    commands: CommandSender<T>,
+    mut engine_done: oneshot::Receiver<()>,
+    settings: WorkerSettings,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), WorkerError> {
+    let (leave, left) = watch::channel(false);
+    let service = WorkerService::new(Arc::clone(&identity), commands.clone());
+    let server = tokio::spawn(serve_grpc(service, listener, left.clone()));
+    let membership = tokio::spawn(keep_joined(identity, settings.router.clone(), left));
+    let outcome = tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => Ok(()),
+        _ = &mut engine_done => Err(WorkerError::EngineLost),
+        refused = membership => Err(refusal(refused, settings.router)),
+    };
+    if outcome.is_ok() {
+        drain(&commands, engine_done, settings.drain_timeout).await;
+    }
+    drop(leave.send(true));
+    drop(server.await);
+    outcome
+}
+
+fn refusal(
+    ended: Result<Result<(), tonic::Status>, tokio::task::JoinError>,
+    router: String,
+) -> WorkerError {
+    match ended {
+        Ok(Err(status)) => WorkerError::Refused { router, reason: status.message().to_owned() },
+        Ok(Ok(())) | Err(_) => WorkerError::Start("membership ended by itself".into()),
+    }
+}
+
+async fn serve_grpc<T: Send + 'static>(
+    service: WorkerService<T>,
+    listener: TcpListener,
+    mut leave: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    Server::builder()
+        .add_service(v1::worker_server::WorkerServer::new(service.clone()))
+        .add_service(v1::worker_state_server::WorkerStateServer::new(service))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            async move { drop(leave.wait_for(|leave| *leave).await) },
+        )
+        .await
+}
+
+/// Announces it, lets what runs finish within the grace, then ends the rest.
+async fn drain<T>(
+    commands: &CommandSender<T>,
+    mut engine_done: oneshot::Receiver<()>,
+    grace: std::time::Duration,
+) {
+    tracing::info!("draining");
+    // A full queue is emptied within a step; the second attempt comes after the grace.
+    drop(commands.try_send(Command::Drain));
+    if tokio::time::timeout(grace, &mut engine_done).await.is_err() {
+        tracing::warn!("the grace ended with sequences still running");
+        drop(commands.try_send(Command::Stop));
+        drop(tokio::time::timeout(std::time::Duration::from_secs(1), engine_done).await);
+    }
+}

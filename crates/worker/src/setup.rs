@@ -1,0 +1,67 @@
+//! From settings to a loaded engine.
+
+use crate::error::WorkerError;
+use estafette_config::{BackendKind, EngineSettings};
+use estafette_engine::{BLOCK_SIZE, BackendOptions, Engine, LoadOptions, Loaded, load};
+use estafette_kernels::Tier;
+use estafette_scheduler::{Scheduler, SchedulerConfig};
+use estafette_types::HashSeed;
+use std::path::Path;
+
+/// An engine and what the worker must know about it.
+pub(crate) struct Setup {
+    pub(crate) engine: Engine,
+    pub(crate) seed: HashSeed,
+    pub(crate) model_digest: [u8; 32],
+    pub(crate) vocab_size: u32,
+    pub(crate) max_model_len: u32,
+}
+
+/// Loads the model and makes the scheduler. Takes seconds and all cores: call it where blocking is fine.
+pub(crate) fn setup(
+    model: &Path,
+    settings: &EngineSettings,
+    shared_pool: bool,
+) -> Result<Setup, WorkerError> {
+    let options = LoadOptions {
+        backend: backend(settings, shared_pool)?,
+        kv_bytes: settings.kv_memory.0,
+        max_rows: settings.max_num_batched_tokens as usize,
+    };
+    let Loaded { executor, config, digest, num_blocks } = load(model, options)?;
+    let limit = u32::try_from(config.max_model_len).unwrap_or(u32::MAX);
+    let max_model_len = settings.max_model_len.unwrap_or(limit);
+    if max_model_len > limit {
+        return Err(WorkerError::ModelLen { asked: max_model_len, limit });
+    }
+    let scheduler = Scheduler::new(SchedulerConfig {
+        block_size: BLOCK_SIZE,
+        num_blocks,
+        max_num_batched_tokens: settings.max_num_batched_tokens,
+        max_num_seqs: settings.max_num_seqs,
+        max_waiting: settings.max_waiting,
+        max_model_len,
+    });
+    Ok(Setup {
+        engine: Engine::new(scheduler, executor),
+        seed: HashSeed::new(&digest, "", ""),
+        model_digest: digest,
+        vocab_size: u32::try_from(config.vocab_size).unwrap_or(u32::MAX),
+        max_model_len,
+    })
+}
+
+fn backend(settings: &EngineSettings, shared_pool: bool) -> Result<BackendOptions, WorkerError> {
+    if settings.backend == BackendKind::Reference {
+        return Ok(BackendOptions::Reference);
+    }
+    let tier = match &settings.kernel_tier {
+        None => Tier::detect(),
+        Some(name) => name.parse::<Tier>().map_err(|e| WorkerError::KernelTier(e.to_string()))?,
+    };
+    if !tier.is_supported() {
+        let name = tier.as_str();
+        return Err(WorkerError::KernelTier(format!("this processor has no {name}")));
+    }
+    Ok(BackendOptions::Cpu { tier, threads: settings.threads, shared_pool })
+}
