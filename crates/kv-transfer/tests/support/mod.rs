@@ -1,0 +1,224 @@
+//! Two pools in one process and what connects them.
+#![allow(dead_code, reason = "every test file uses its own part")]
+
+use estafette_kernels::{KvLayout, KvMemory};
+use estafette_kv_transfer::{
+    FaultPlan, FirstToken, HandoffError, HandoffLayout, PushHandle, PushOutcome, PushRequest,
+    PushStats, Pusher, PusherLimits, Receiver, ReceiverEvent, ReceiverLimits, TransportChoice,
+};
+use estafette_proto::v1::KvEndpoint;
+use estafette_types::{BlockId, Incarnation, TransferId};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const FIRST: FirstToken = FirstToken { token: 7, logprob: Some(-0.5) };
+
+pub fn layout(num_blocks: u32) -> HandoffLayout {
+    let kv = KvLayout { num_blocks, block_size: 16, layers: 5, kv_heads: 2, head_dim: 8 };
+    HandoffLayout {
+        kv,
+        layers_per_group: 2,
+        model_digest: vec![1; 32],
+        numerics_id: "test/1".into(),
+    }
+}
+
+pub struct Setup {
+    pub transport: TransportChoice,
+    pub receiver_layout: HandoffLayout,
+    pub sender_layout: HandoffLayout,
+    pub receiver_limits: ReceiverLimits,
+    pub fault: Option<FaultPlan>,
+    pub part_bytes: usize,
+    pub stale: bool,
+}
+
+impl Setup {
+    pub fn new(transport: TransportChoice) -> Self {
+        Self {
+            transport,
+            receiver_layout: layout(40),
+            sender_layout: layout(64),
+            receiver_limits: ReceiverLimits::default(),
+            fault: None,
+            part_bytes: 8 << 10,
+            stale: false,
+        }
+    }
+
+    pub async fn run(self) -> Pair {
+        Pair::new(self).await
+    }
+}
+
+pub struct Pair {
+    pub receiver: Receiver,
+    pub events: mpsc::Receiver<ReceiverEvent>,
+    pub pusher: Option<Pusher>,
+    pub outcomes: mpsc::Receiver<PushOutcome>,
+    pub source: Arc<KvMemory>,
+    pub target: Arc<KvMemory>,
+    pub layout: HandoffLayout,
+    pub endpoint: KvEndpoint,
+}
+
+fn socket_path() -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("estafette-kv-{}-{n}.sock", std::process::id()))
+}
+
+pub fn read(memory: &KvMemory, at: usize, len: usize) -> Vec<u8> {
+    assert!(at + len <= memory.len());
+    let mut bytes = vec![0; len];
+    // SAFETY: in range; the tests read only while nobody writes.
+    #[expect(unsafe_code, reason = "looks into the pool")]
+    unsafe {
+        std::ptr::copy_nonoverlapping(memory.as_ptr().add(at), bytes.as_mut_ptr(), len);
+    }
+    bytes
+}
+
+pub fn fill(memory: &KvMemory, seed: u64) {
+    let mut x = seed;
+    for at in 0..memory.len() {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // SAFETY: in range; nobody else knows the memory yet.
+        #[expect(unsafe_code, reason = "fills the pool")]
+        unsafe {
+            memory.as_ptr().add(at).write((x >> 56) as u8);
+        }
+    }
+}
+
+impl Pair {
+    async fn new(setup: Setup) -> Self {
+        let shm = setup.transport == TransportChoice::Shm;
+        let source =
+            Arc::new(KvMemory::anonymous(setup.sender_layout.kv.total_bytes()).expect("memory"));
+        let target_bytes = setup.receiver_layout.kv.total_bytes();
+        let target =
+            if shm { KvMemory::shared(target_bytes) } else { KvMemory::anonymous(target_bytes) };
+        let target = Arc::new(target.expect("memory"));
+        fill(&source, 1);
+        fill(&target, 2);
+        let path = shm.then(socket_path);
+        let (receiver, events) = Receiver::bind(
+            target.clone(),
+            setup.receiver_layout.clone(),
+            "127.0.0.1:0".parse().expect("address"),
+            path.as_deref(),
+            Incarnation(11),
+            setup.receiver_limits,
+        )
+        .await
+        .expect("bind");
+        let limits = PusherLimits {
+            transport: setup.transport,
+            fault: setup.fault,
+            part_bytes: setup.part_bytes,
+            ..PusherLimits::default()
+        };
+        let (pusher, outcomes) =
+            Pusher::new(source.clone(), setup.sender_layout.clone(), Incarnation(22), limits);
+        let endpoint = KvEndpoint {
+            worker_id: "decode-0".into(),
+            incarnation: if setup.stale { 10 } else { 11 },
+            tcp: receiver.tcp_address().to_string(),
+            unix_socket: path.map(|p| p.display().to_string()).unwrap_or_default(),
+        };
+        let layout = setup.receiver_layout;
+        let pusher = Some(pusher);
+        Self { receiver, events, pusher, outcomes, source, target, layout, endpoint }
+    }
+
+    pub fn start(&self, id: u128, table: &[u32], within: Duration) -> PushHandle {
+        let request = PushRequest {
+            transfer: TransferId(id),
+            endpoint: self.endpoint.clone(),
+            table: table.iter().map(|b| BlockId(*b)).collect(),
+            deadline: Instant::now() + within,
+        };
+        self.pusher.as_ref().expect("pusher").start(request).expect("room")
+    }
+
+    pub fn expect(&self, id: u128) {
+        let deadline = Instant::now() + PATIENCE;
+        self.receiver.expect(TransferId(id), deadline).expect("room");
+    }
+
+    pub fn grant(&self, id: u128, blocks: &[(u32, u32)]) -> Result<(), HandoffError> {
+        let blocks: Vec<_> = blocks.iter().map(|(l, p)| (*l, BlockId(*p))).collect();
+        self.receiver.grant(TransferId(id), &blocks)
+    }
+
+    pub async fn event(&mut self) -> ReceiverEvent {
+        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("open")
+    }
+
+    pub async fn asked(&mut self) -> u128 {
+        match self.event().await {
+            ReceiverEvent::GrantRequested { transfer } => transfer.0,
+            other => panic!("not a request: {other:?}"),
+        }
+    }
+
+    pub async fn failed(&mut self) -> HandoffError {
+        match self.event().await {
+            ReceiverEvent::Failed { error, .. } => error,
+            other => panic!("not a failure: {other:?}"),
+        }
+    }
+
+    pub async fn completed(&mut self) -> u128 {
+        match self.event().await {
+            ReceiverEvent::Completed { transfer, first_token } => {
+                assert_eq!(first_token, FIRST);
+                transfer.0
+            }
+            other => panic!("not completed: {other:?}"),
+        }
+    }
+
+    pub async fn outcome(&mut self) -> Result<PushStats, HandoffError> {
+        timeout(PATIENCE, self.outcomes.recv()).await.expect("in time").expect("open").result
+    }
+
+    pub fn ready_all(&self, handle: &PushHandle, blocks: u32) {
+        for group in 0..self.layout.groups() {
+            handle.ready(group, 0..blocks);
+        }
+    }
+
+    pub fn block_of(&self, memory: &KvMemory, block: u32) -> Vec<u8> {
+        let len = self.layout.kv.block_bytes();
+        read(memory, block as usize * len, len)
+    }
+
+    pub fn target_bytes(&self) -> Vec<u8> {
+        read(&self.target, 0, self.target.len())
+    }
+
+    /// Each granted block holds the source's bytes; every other block is as it was.
+    pub fn assert_moved(&self, before: &[u8], table: &[u32], blocks: &[(u32, u32)]) {
+        let len = self.layout.kv.block_bytes();
+        for block in 0..self.layout.kv.num_blocks {
+            let found = self.block_of(&self.target, block);
+            match blocks.iter().find(|(_, physical)| *physical == block) {
+                Some((logical, _)) => {
+                    let sent = self.block_of(&self.source, table[*logical as usize]);
+                    assert!(found == sent, "block {block} differs from what was sent");
+                }
+                None => {
+                    let at = block as usize * len;
+                    assert!(found == before[at..at + len], "block {block} was not granted");
+                }
+            }
+        }
+    }
+}
