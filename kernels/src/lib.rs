@@ -1,1 +1,31 @@
-//! kernels
+//! CPU kernels: quantised linear layers, attention over a paged pool, and the small operators between them.
+//!
+//! Every kernel is written once over [`simd::Simd`], sixteen lanes wide, and compiled for each tier of
+//! instructions; the tier is chosen when the process starts, never at compile time. A row's result depends on that
+//! row alone: the same bits alone or in a batch, on one thread or many, on any tier (docs/design/001-engine.md).
+//!
+//! `unsafe` is for vector instructions and raw pool memory; each place says what it relies on.
+#![allow(unsafe_code, reason = "vector instructions and raw pool memory; see the module comments")]
+
+mod attention;
+mod cpu;
+mod dequant;
+mod elementwise;
+mod matmul;
+mod memory;
+mod pack;
+mod quantize;
+mod simd;
+mod tensor_type;
+mod threads;
+mod tier;
+
+pub use attention::{AttentionSeq, KvView};
+pub use cpu::{Columns, CpuKernels, Mode};
+pub use dequant::dequantize;
+pub use elementwise::{RopeForm, RopeTable, exp, ln};
+pub use memory::{KvLayout, KvMemory};
+pub use pack::{PackError, PackedLinear};
+pub use tensor_type::TensorType;
+pub use threads::{Barrier, StepGuard, ThreadPool};
+pub use tier::{Tier, UnknownTier};

@@ -1,0 +1,393 @@
+//! The operators of the CPU backend: kernels spread over threads.
+//!
+//! Threads split outputs or rows, never a sum, so their number cannot show in a result.
+
+use crate::attention::{AttentionJob, AttentionSeq, HEAD_DIM_MAX, KvView, StoreKv};
+use crate::elementwise::{ExpSum, RmsNorm, RopeForm, RopeTable, Rows, Swiglu};
+use crate::matmul::{Input, Matmul, Output};
+use crate::pack::PackedLinear;
+use crate::quantize::{Activations, RawActivations};
+use crate::simd::Simd;
+use crate::threads::{StepGuard, ThreadPool};
+use crate::tier::{Kernel, Tier, launch};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a linear layer does with its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Replaces it.
+    Store,
+    /// Adds to it, once, after the sum: the residual.
+    Add,
+}
+
+/// Some columns of a row-major matrix: row `r` starts at `r × stride + offset`.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a> {
+    /// The matrix.
+    pub data: &'a [f32],
+    /// Elements of a row.
+    pub stride: usize,
+    /// The first of the columns.
+    pub offset: usize,
+}
+
+/// With fewer rows than this, small operators are done by the caller: it is faster than asking.
+const ROWS_TO_SHARE: usize = 5;
+/// Pieces per thread of a linear layer: threads that are held up leave pieces to others.
+const PIECES: usize = 4;
+/// Rows of one attention job.
+const ATTENTION_ROWS: usize = 8;
+
+/// Changes whenever the bits of a result may.
+const NUMERICS: &str = "cpu-int8-g32-v1";
+
+/// Kernels of one tier on a pool of threads.
+#[derive(Debug)]
+pub struct CpuKernels {
+    tier: Tier,
+    pool: ThreadPool,
+    activations: Activations,
+}
+
+/// A pointer that threads may share because they write disjoint places.
+#[derive(Clone, Copy)]
+struct Shared<T>(*mut T);
+
+// SAFETY: each use says why places are disjoint.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    fn get(self) -> *mut T {
+        self.0
+    }
+}
+
+/// Quantises the rows `first`, `first + step`, …
+struct QuantizeRows {
+    x: *const f32,
+    to: RawActivations,
+    rows: usize,
+    first: usize,
+    step: usize,
+}
+
+impl Kernel for QuantizeRows {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self) {
+        for row in (self.first..self.rows).step_by(self.step) {
+            // SAFETY: the caller's promise: these rows are ours.
+            unsafe { self.to.quantize_row::<S>(row, self.x.add(row * self.to.cols)) };
+        }
+    }
+}
+
+impl CpuKernels {
+    /// Kernels of `tier` on `threads` threads, the caller's included.
+    ///
+    /// # Panics
+    /// When the processor lacks the tier.
+    pub fn new(tier: Tier, threads: usize) -> Self {
+        assert!(tier.is_supported(), "this processor has no {}", tier.as_str());
+        Self { tier, pool: ThreadPool::new(threads), activations: Activations::default() }
+    }
+
+    /// The instructions in use.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Names everything that determines the bits of a result. The same for every tier.
+    pub fn numerics_id(&self) -> &'static str {
+        NUMERICS
+    }
+
+    /// Operators follow each other closely while the guard lives.
+    pub fn step(&self) -> StepGuard<'_> {
+        self.pool.step()
+    }
+
+    fn launch(&self, kernel: &impl Kernel) {
+        // SAFETY: `new` has checked the tier; each caller has checked the kernel's sizes.
+        unsafe { launch(self.tier, kernel) };
+    }
+
+    /// Splits `rows` into one range a thread, or does them here when they are few.
+    fn share_rows(&self, rows: usize, work: impl Fn(Rows) + Sync) {
+        let threads = if rows < ROWS_TO_SHARE { 1 } else { self.threads() };
+        if threads == 1 {
+            return work(Rows { start: 0, end: rows });
+        }
+        self.pool.run(&|i| work(Rows { start: rows * i / threads, end: rows * (i + 1) / threads }));
+    }
+
+    /// `out[r][o] = Σ_k x[r][k] × w[o][k]` for `rows` rows, or added to what is there.
+    ///
+    /// # Panics
+    /// When the slices do not have the layer's sizes.
+    pub fn linear(
+        &mut self,
+        w: &PackedLinear,
+        x: &[f32],
+        rows: usize,
+        out: &mut [f32],
+        mode: Mode,
+    ) {
+        assert!(x.len() >= rows * w.cols() && out.len() >= rows * w.rows(), "sizes of a layer");
+        let quantised = w.parts.iter().any(|part| part.format.is_quantised());
+        self.activations.resize(if quantised { rows } else { 0 }, w.cols());
+        let to = self.activations.raw();
+        let share = quantised && rows >= ROWS_TO_SHARE;
+        if quantised && !share {
+            self.launch(&QuantizeRows { x: x.as_ptr(), to, rows, first: 0, step: 1 });
+        }
+        let input = Input { x: x.as_ptr(), quantised: to, rows };
+        let output = Output { data: out.as_mut_ptr(), stride: w.rows(), add: mode == Mode::Add };
+        let tiles: usize = w.parts.iter().map(|part| part.tiles()).sum();
+        let threads = self.threads();
+        let piece = tiles.div_ceil(threads * PIECES).max(1);
+        let next = AtomicUsize::new(0);
+        let work = |thread: usize| {
+            let input = input;
+            if share {
+                let quantize = QuantizeRows {
+                    x: input.x,
+                    to: input.quantised,
+                    rows,
+                    first: thread,
+                    step: threads,
+                };
+                self.launch(&quantize);
+                self.pool.barrier().wait();
+            }
+            loop {
+                let start = next.fetch_add(piece, Ordering::Relaxed);
+                if start >= tiles {
+                    return;
+                }
+                let tiles = start..tiles.min(start + piece);
+                self.launch(&Matmul { weights: w, input, output, tiles });
+            }
+        };
+        self.pool.run(&work);
+    }
+
+    /// The rows of an embedding table, one a token, as f32.
+    ///
+    /// # Panics
+    /// When a token is not in the table, or `out` too small.
+    pub fn embed(&mut self, table: &PackedLinear, tokens: &[u32], out: &mut [f32]) {
+        for (token, out) in tokens.iter().zip(out.chunks_exact_mut(table.cols())) {
+            assert!((*token as usize) < table.rows(), "token ids are below the vocabulary's size");
+            table.row(*token as usize, out);
+        }
+    }
+
+    /// `out = x / sqrt(mean(x²) + eps) × weight` for `rows` rows.
+    ///
+    /// # Panics
+    /// When the slices do not have `rows` rows of the weight's width, a multiple of 16.
+    pub fn rms_norm(&mut self, x: &[f32], rows: usize, weight: &[f32], eps: f32, out: &mut [f32]) {
+        let width = weight.len();
+        assert!(
+            width.is_multiple_of(16) && x.len() >= rows * width && out.len() >= rows * width,
+            "sizes of a norm"
+        );
+        let (x, out) = (Shared(x.as_ptr().cast_mut()), Shared(out.as_mut_ptr()));
+        self.share_rows(rows, |rows| {
+            self.launch(&RmsNorm { x: x.get(), out: out.get(), weight, eps, rows });
+        });
+    }
+
+    /// `out = silu(gate) × up`; a row of `gate_up` is `width` gates, then `width` ups.
+    ///
+    /// # Panics
+    /// When the slices do not have `rows` rows of that width, a multiple of 16.
+    pub fn swiglu(&mut self, gate_up: &[f32], rows: usize, width: usize, out: &mut [f32]) {
+        assert!(
+            width.is_multiple_of(16)
+                && gate_up.len() >= rows * 2 * width
+                && out.len() >= rows * width,
+            "sizes"
+        );
+        let (gate_up, out) = (Shared(gate_up.as_ptr().cast_mut()), Shared(out.as_mut_ptr()));
+        self.share_rows(rows, |rows| {
+            self.launch(&Swiglu { gate_up: gate_up.get(), out: out.get(), width, rows });
+        });
+    }
+
+    /// Rotates `heads` heads of `head_dim` elements in each row, from column `offset` on.
+    ///
+    /// # Panics
+    /// When a row is too short, or a position is beyond the table.
+    #[expect(clippy::too_many_arguments, reason = "the shape of a batch of heads")]
+    pub fn rope(
+        &mut self,
+        x: &mut [f32],
+        stride: usize,
+        offset: usize,
+        heads: usize,
+        head_dim: usize,
+        positions: &[u32],
+        table: &RopeTable,
+        form: RopeForm,
+    ) {
+        assert!(
+            offset + heads * head_dim <= stride && x.len() >= positions.len() * stride,
+            "sizes of heads"
+        );
+        assert!(table.dim() <= head_dim, "the rotated part of a head");
+        let x = Shared(x.as_mut_ptr());
+        self.share_rows(positions.len(), |rows| {
+            for (row, position) in (rows.start..rows.end).zip(&positions[rows.start..rows.end]) {
+                for head in 0..heads {
+                    // SAFETY: inside the row, as checked above; each row belongs to one thread.
+                    let head = unsafe {
+                        let at = x.get().add(row * stride + offset + head * head_dim);
+                        std::slice::from_raw_parts_mut(at, head_dim)
+                    };
+                    table.rotate(head, *position as usize, form);
+                }
+            }
+        });
+    }
+
+    /// Stores the keys and values of the batch's rows into their slots (`block × block_size + offset`).
+    ///
+    /// # Safety
+    /// The pool has the view's layout, and the slots' blocks belong to the caller: nobody else touches them.
+    ///
+    /// # Panics
+    /// When columns are too short or a slot is outside the pool.
+    pub unsafe fn store_kv(&mut self, k: Columns<'_>, v: Columns<'_>, slots: &[u32], kv: KvView) {
+        let layout = kv.layout;
+        check_layout(&layout);
+        let width = (layout.kv_heads * layout.head_dim) as usize;
+        for columns in [&k, &v] {
+            assert!(columns.offset + width <= columns.stride, "columns of keys and values");
+            assert!(columns.data.len() >= slots.len() * columns.stride, "rows of keys and values");
+        }
+        assert!(k.stride == v.stride, "keys and values are columns of one matrix");
+        let last = layout.num_blocks * layout.block_size;
+        assert!(slots.iter().all(|slot| *slot < last), "slots are inside the pool");
+        let (k_at, v_at) = (Shared(k.data.as_ptr().cast_mut()), Shared(v.data.as_ptr().cast_mut()));
+        self.share_rows(slots.len(), |rows| {
+            let store = StoreKv {
+                k: k_at.get().wrapping_add(k.offset),
+                v: v_at.get().wrapping_add(v.offset),
+                stride: k.stride,
+                slots: &slots[rows.start..rows.end],
+                row: rows.start,
+                kv,
+            };
+            self.launch(&store);
+        });
+    }
+
+    /// Causal attention of `heads` query heads; each row sees the keys up to its own position, as stored. Results go to
+    /// `out`, `[rows][heads × head_dim]`.
+    ///
+    /// # Safety
+    /// The pool has the view's layout, and nobody writes the sequences' blocks meanwhile.
+    ///
+    /// # Panics
+    /// When sizes do not fit, or a block table is too short for its rows.
+    pub unsafe fn attention(
+        &mut self,
+        q: Columns<'_>,
+        heads: usize,
+        scale: f32,
+        seqs: &[AttentionSeq<'_>],
+        kv: KvView,
+        out: &mut [f32],
+    ) {
+        let layout = kv.layout;
+        check_layout(&layout);
+        let (kv_heads, dim) = (layout.kv_heads as usize, layout.head_dim as usize);
+        let width = heads * dim;
+        assert!(heads.is_multiple_of(kv_heads) && q.offset + width <= q.stride, "heads of a row");
+        for seq in seqs {
+            let end = seq.start as usize + seq.rows.len();
+            assert!(
+                end.div_ceil(layout.block_size as usize) <= seq.block_table.len(),
+                "blocks of a sequence"
+            );
+            assert!(seq.block_table.iter().all(|b| b.0 < layout.num_blocks), "blocks of the pool");
+            assert!(
+                q.data.len() >= seq.rows.end * q.stride && out.len() >= seq.rows.end * width,
+                "rows"
+            );
+        }
+        let (q_at, out) = (Shared(q.data.as_ptr().cast_mut()), Shared(out.as_mut_ptr()));
+        let jobs = attention_jobs(seqs, kv_heads);
+        let next = AtomicUsize::new(0);
+        let work = |_: usize| {
+            // Jobs are listed shortest first; the longest run first, so that threads end together.
+            while let Some(job) = jobs.len().checked_sub(next.fetch_add(1, Ordering::Relaxed) + 1) {
+                let (seq, kv_head, first) = jobs[job];
+                let seq = &seqs[seq];
+                self.launch(&AttentionJob {
+                    q: q_at.get().wrapping_add(q.offset),
+                    q_stride: q.stride,
+                    out: out.get(),
+                    out_stride: width,
+                    scale,
+                    group: heads / kv_heads,
+                    kv,
+                    kv_head,
+                    block_table: seq.block_table,
+                    row: seq.rows.start + first,
+                    position: seq.start as usize + first,
+                    rows: ATTENTION_ROWS.min(seq.rows.len() - first),
+                });
+            }
+        };
+        self.pool.run(&work);
+    }
+
+    /// `Σ exp(x − max)` in a fixed order; each term goes to `out` too.
+    ///
+    /// # Panics
+    /// When `out` has another length than `x`.
+    pub fn exp_sum(&self, x: &[f32], max: f32, out: Option<&mut [f32]>) -> f32 {
+        let mut sum = 0.0;
+        let out = out.map_or(std::ptr::null_mut(), |out| {
+            assert_eq!(out.len(), x.len(), "as many terms");
+            out.as_mut_ptr()
+        });
+        self.launch(&ExpSum { x: x.as_ptr(), len: x.len(), max, out, sum: &mut sum });
+        sum
+    }
+}
+
+/// What the attention kernels are written for.
+fn check_layout(layout: &crate::memory::KvLayout) {
+    assert!(layout.block_size as usize == crate::attention::TILE, "blocks of 16 tokens");
+    let dim = layout.head_dim as usize;
+    assert!(
+        dim.is_multiple_of(16) && dim <= HEAD_DIM_MAX,
+        "heads of 16 to {HEAD_DIM_MAX} elements"
+    );
+}
+
+/// (sequence, KV head, first row) of each job, those with the longest context last.
+fn attention_jobs(seqs: &[AttentionSeq<'_>], kv_heads: usize) -> Vec<(usize, usize, usize)> {
+    let mut jobs = Vec::new();
+    for (i, seq) in seqs.iter().enumerate() {
+        for first in (0..seq.rows.len()).step_by(ATTENTION_ROWS) {
+            jobs.extend((0..kv_heads).map(|head| (i, head, first)));
+        }
+    }
+    jobs.sort_by_key(|(i, _, first)| seqs[*i].start as usize + first);
+    jobs
+}
+
+#[cfg(test)]
+mod tests;

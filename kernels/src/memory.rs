@@ -1,0 +1,162 @@
+//! The KV pool: its order of bytes, and the memory itself.
+
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Bytes of one element: f16.
+const ELEMENT: usize = 2;
+
+/// Order of a pool: `[block][layer][K, V][kv head][…]`, f16. Inside one head of one block K is `[head_dim][block_size]`
+/// and V is `[block_size][head_dim]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvLayout {
+    /// Blocks of the pool.
+    pub num_blocks: u32,
+    /// Tokens in a block.
+    pub block_size: u32,
+    /// Layers of the model.
+    pub layers: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+}
+
+impl KvLayout {
+    /// Bytes of K (or V) of one head in one block.
+    pub fn head_bytes(&self) -> usize {
+        self.block_size as usize * self.head_dim as usize * ELEMENT
+    }
+
+    /// Bytes of one layer in one block, K and V.
+    pub fn layer_bytes(&self) -> usize {
+        2 * self.kv_heads as usize * self.head_bytes()
+    }
+
+    /// Bytes of one block, all layers.
+    pub fn block_bytes(&self) -> usize {
+        self.layers as usize * self.layer_bytes()
+    }
+
+    /// Bytes of the pool.
+    pub fn total_bytes(&self) -> usize {
+        self.num_blocks as usize * self.block_bytes()
+    }
+
+    /// Where K of `head` starts; V starts [`KvLayout::value_offset`] further.
+    pub fn key_at(&self, block: u32, layer: u32, head: u32) -> usize {
+        block as usize * self.block_bytes()
+            + layer as usize * self.layer_bytes()
+            + head as usize * self.head_bytes()
+    }
+
+    /// From K of a head to its V.
+    pub fn value_offset(&self) -> usize {
+        self.kv_heads as usize * self.head_bytes()
+    }
+}
+
+/// The bytes of a pool. Kernels and transports write it concurrently.
+///
+/// Ownership is by block: whoever the block manager gave a block to may write it, and nobody reads what is not written
+/// yet. The memory cannot know that, so access is raw or `unsafe`.
+#[derive(Debug)]
+pub struct KvMemory {
+    map: MmapRaw,
+    file: Option<File>,
+}
+
+impl KvMemory {
+    /// Private memory, in huge pages where the system has them.
+    ///
+    /// # Errors
+    /// When the system has no such memory.
+    pub fn anonymous(len: usize) -> io::Result<Self> {
+        let map = MmapMut::map_anon(len.max(1))?;
+        #[cfg(target_os = "linux")]
+        if map.advise(memmap2::Advice::HugePage).is_err() {
+            // Only slower.
+        }
+        Ok(Self { map: map.into(), file: None })
+    }
+
+    /// Memory that can be given to other processes as a file descriptor. Its size is sealed.
+    ///
+    /// # Errors
+    /// When the system has no such memory.
+    pub fn shared(len: usize) -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(rustix::fs::memfd_create("estafette-kv", flags)?);
+        file.set_len(len.max(1) as u64)?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let map = MmapRaw::map_raw(&file)?;
+        Ok(Self { map, file: Some(file) })
+    }
+
+    /// Maps another process's [`KvMemory::shared`].
+    ///
+    /// # Errors
+    /// When it is smaller than `len`, or could still shrink under us.
+    pub fn from_fd(fd: OwnedFd, len: usize) -> io::Result<Self> {
+        let file = File::from(fd);
+        let seals = rustix::fs::fcntl_get_seals(&file)?;
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(io::Error::other("the pool of the other process could shrink"));
+        }
+        if file.metadata()?.len() < len as u64 {
+            return Err(io::Error::other("the pool of the other process is too small"));
+        }
+        let map = MmapOptions::new().len(len).map_raw(&file)?;
+        Ok(Self { map, file: Some(file) })
+    }
+
+    /// What other processes can map; `None` for private memory.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The first byte.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// Bytes of the pool.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether the pool has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// # Safety
+    /// Nobody writes the range while the slice lives.
+    ///
+    /// # Panics
+    /// When the range is not inside the pool.
+    pub unsafe fn slice(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.len(), "inside the pool");
+        // SAFETY: inside the map; nobody writes it, says the caller.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().add(range.start), range.len()) }
+    }
+
+    /// # Safety
+    /// Nobody else reads or writes the range while the slice lives.
+    ///
+    /// # Panics
+    /// When the range is not inside the pool.
+    #[expect(clippy::mut_from_ref, reason = "blocks have owners that this type does not know")]
+    pub unsafe fn slice_mut(&self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.len(), "inside the pool");
+        // SAFETY: inside the map; the caller owns the range.
+        unsafe { std::slice::from_raw_parts_mut(self.as_ptr().add(range.start), range.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

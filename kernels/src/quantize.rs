@@ -1,0 +1,117 @@
+//! Activations as int8, in blocks of 32 along the row.
+//!
+//! The contract (part of the numerics id): `d = amax / 127`; `q = round_half_even(x × (1/d))`, all zero when d is 0;
+//! `s = d × Σq`. d and s stay f32. Rounding to even because that is what vector units do: half-away-from-zero differs on
+//! exact ties, which random tests do not find.
+
+use crate::simd::Simd;
+
+/// Elements that share a scale.
+pub(crate) const GROUP: usize = 32;
+
+/// 1.5 × 2^23: adding it rounds a small f32 to an integer, ties to even, and leaves that integer in the low bits.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
+/// Quantised rows of one width. Buffers are reused between calls.
+#[derive(Debug, Default)]
+pub(crate) struct Activations {
+    pub(crate) cols: usize,
+    /// `[rows][cols]`
+    pub(crate) q: Vec<i8>,
+    /// `[rows][cols / 32]`: scale, scale × sum.
+    pub(crate) scale: Vec<[f32; 2]>,
+    /// `[rows][cols / 32]`: the sum.
+    pub(crate) sum: Vec<i32>,
+}
+
+impl Activations {
+    /// Makes room for `rows` rows of `cols`.
+    pub(crate) fn resize(&mut self, rows: usize, cols: usize) {
+        self.cols = cols;
+        let groups = rows * (cols / GROUP);
+        if self.q.len() < rows * cols {
+            self.q.resize(rows * cols, 0);
+        }
+        if self.sum.len() < groups {
+            self.sum.resize(groups, 0);
+            self.scale.resize(groups, [0.0; 2]);
+        }
+    }
+
+    pub(crate) fn raw(&mut self) -> RawActivations {
+        RawActivations {
+            cols: self.cols,
+            q: self.q.as_mut_ptr(),
+            scale: self.scale.as_mut_ptr(),
+            sum: self.sum.as_mut_ptr(),
+        }
+    }
+}
+
+/// [`Activations`] as threads share them: each row is written by one thread, then, after a barrier, read by all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawActivations {
+    pub(crate) cols: usize,
+    pub(crate) q: *mut i8,
+    pub(crate) scale: *mut [f32; 2],
+    pub(crate) sum: *mut i32,
+}
+
+// SAFETY: the kernels that share it write disjoint rows and read after a barrier.
+unsafe impl Send for RawActivations {}
+// SAFETY: as above.
+unsafe impl Sync for RawActivations {}
+
+impl RawActivations {
+    /// Quantises the row `x` into row `row`.
+    ///
+    /// # Safety
+    /// `x` is good for `cols` elements, the buffers for `row + 1` rows, and nobody else touches that row.
+    #[inline(always)]
+    pub(crate) unsafe fn quantize_row<S: Simd>(&self, row: usize, x: *const f32) {
+        let groups = self.cols / GROUP;
+        for g in 0..groups {
+            // SAFETY: inside the row; the caller's promise.
+            unsafe {
+                let x = x.add(g * GROUP);
+                let q = self.q.add(row * self.cols + g * GROUP);
+                let (d, sum) = quantize_group::<S>(x, q);
+                *self.scale.add(row * groups + g) = [d, d * sum as f32];
+                *self.sum.add(row * groups + g) = sum;
+            }
+        }
+    }
+}
+
+/// One group: its scale and the sum of its codes.
+///
+/// # Safety
+/// `x` and `q` are good for 32 elements.
+#[inline(always)]
+unsafe fn quantize_group<S: Simd>(x: *const f32, q: *mut i8) -> (f32, i32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (a, b) = (S::load(x), S::load(x.add(16)));
+        let zero = S::splat(0.0);
+        let abs = |v| S::max(v, S::sub(zero, v));
+        let amax = S::hmax(S::max(abs(a), abs(b)));
+        let d = amax / 127.0;
+        let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
+        let mut rounded = [0f32; GROUP];
+        let inverse = S::splat(inverse);
+        let magic = S::splat(ROUND);
+        S::store(rounded.as_mut_ptr(), S::add(S::mul(a, inverse), magic));
+        S::store(rounded.as_mut_ptr().add(16), S::add(S::mul(b, inverse), magic));
+        let mut sum = 0;
+        for (i, r) in rounded.iter().enumerate() {
+            // The low byte of the rounded number is its code: |code| ≤ 127.
+            let code = r.to_bits() as u8 as i8;
+            q.add(i).write(code);
+            sum += i32::from(code);
+        }
+        (d, sum)
+    }
+}
+
+#[cfg(test)]
+mod tests;

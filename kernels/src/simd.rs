@@ -1,0 +1,192 @@
+//! Sixteen lanes: the only place that knows instructions.
+//!
+//! Every operation is exact or correctly rounded, so all tiers give the same bits: i32 sums of u8 × i8 products cannot
+//! overflow here, float operations round once, and reductions over lanes have one order.
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    reason = "every function here is unsafe for one reason: the processor must have its tier's instructions"
+)]
+
+use half::{bf16, f16};
+
+/// Operations on sixteen lanes. All functions are unsafe because the processor must have the instructions, and those
+/// that take pointers because the pointers must be good for sixteen elements.
+pub(crate) trait Simd: Copy {
+    /// Sixteen f32.
+    type F: Copy;
+    /// Sixteen i32, or sixty-four bytes in groups of four.
+    type I: Copy;
+
+    unsafe fn splat(x: f32) -> Self::F;
+    unsafe fn load(p: *const f32) -> Self::F;
+    unsafe fn store(p: *mut f32, x: Self::F);
+    unsafe fn load_f16(p: *const u16) -> Self::F;
+    unsafe fn load_bf16(p: *const u16) -> Self::F;
+    /// Rounds to nearest, ties to even.
+    unsafe fn to_f16(x: Self::F) -> [u16; 16];
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
+    /// a × b + c, rounded once.
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
+    /// The largest lane. Order does not matter; there is no NaN.
+    unsafe fn hmax(x: Self::F) -> f32;
+    /// `v` where x ≥ limit, else 0.
+    unsafe fn keep_ge(x: Self::F, limit: Self::F, v: Self::F) -> Self::F;
+    /// `v` in the first `n` lanes, `other` in the rest.
+    unsafe fn first(n: usize, v: Self::F, other: Self::F) -> Self::F;
+    /// 2^n, where `t` is n + 1.5 × 2^23.
+    unsafe fn pow2(t: Self::F) -> Self::F;
+
+    unsafe fn isplat(x: i32) -> Self::I;
+    unsafe fn load_bytes(p: *const u8) -> Self::I;
+    unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I;
+    /// The low nibble of each byte.
+    unsafe fn low(x: Self::I) -> Self::I;
+    /// The high nibble of each byte.
+    unsafe fn high(x: Self::I) -> Self::I;
+    /// In each lane: acc + Σ of four products, bytes of `w` unsigned, bytes of `a` signed, `a` the same in each lane.
+    unsafe fn dot4(acc: Self::I, w: Self::I, a: i32) -> Self::I;
+    unsafe fn to_f32(x: Self::I) -> Self::F;
+
+    /// The sum of all lanes: always halves, quarters, eighths, in this order.
+    #[inline(always)]
+    unsafe fn hsum(x: Self::F) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        Self::store(lanes.as_mut_ptr(), x);
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+        }
+        lanes[0]
+    }
+}
+
+/// Plain Rust.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable;
+
+#[inline(always)]
+fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; 16] {
+    let mut out = [T::default(); 16];
+    for (i, x) in out.iter_mut().enumerate() {
+        *x = f(i);
+    }
+    out
+}
+
+impl Simd for Portable {
+    type F = [f32; 16];
+    type I = [u32; 16];
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::F {
+        [x; 16]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::F {
+        each(|i| p.add(i).read())
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, x: Self::F) {
+        p.cast::<[f32; 16]>().write_unaligned(x);
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self::F {
+        each(|i| f16::from_bits(p.add(i).read()).to_f32_const())
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self::F {
+        each(|i| bf16::from_bits(p.add(i).read()).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn to_f16(x: Self::F) -> [u16; 16] {
+        each(|i| f16::from_f32_const(x[i]).to_bits())
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F {
+        each(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F {
+        each(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F {
+        each(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F {
+        each(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        each(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F {
+        each(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::F, b: Self::F) -> Self::F {
+        each(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn hmax(x: Self::F) -> f32 {
+        x.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    unsafe fn keep_ge(x: Self::F, limit: Self::F, v: Self::F) -> Self::F {
+        each(|i| if x[i] >= limit[i] { v[i] } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn first(n: usize, v: Self::F, other: Self::F) -> Self::F {
+        each(|i| if i < n { v[i] } else { other[i] })
+    }
+    #[inline(always)]
+    unsafe fn pow2(t: Self::F) -> Self::F {
+        each(|i| f32::from_bits((t[i].to_bits() << 23).wrapping_add(0x3f80_0000)))
+    }
+    #[inline(always)]
+    unsafe fn isplat(x: i32) -> Self::I {
+        [x as u32; 16]
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const u8) -> Self::I {
+        each(|i| p.add(4 * i).cast::<u32>().read_unaligned())
+    }
+    #[inline(always)]
+    unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I {
+        each(|i| a[i].wrapping_add(b[i]))
+    }
+    #[inline(always)]
+    unsafe fn low(x: Self::I) -> Self::I {
+        each(|i| x[i] & 0x0f0f_0f0f)
+    }
+    #[inline(always)]
+    unsafe fn high(x: Self::I) -> Self::I {
+        each(|i| (x[i] >> 4) & 0x0f0f_0f0f)
+    }
+    #[inline(always)]
+    unsafe fn dot4(acc: Self::I, w: Self::I, a: i32) -> Self::I {
+        let a = a.to_le_bytes();
+        each(|i| {
+            let w = w[i].to_le_bytes();
+            let sum = (0..4).map(|j| i32::from(w[j]) * i32::from(a[j] as i8)).sum::<i32>();
+            acc[i].wrapping_add(sum as u32)
+        })
+    }
+    #[inline(always)]
+    unsafe fn to_f32(x: Self::I) -> Self::F {
+        each(|i| x[i] as i32 as f32)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512, Avx512Vnni};

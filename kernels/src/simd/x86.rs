@@ -1,0 +1,299 @@
+//! AVX2 and AVX-512. Names and meanings are those of the trait.
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    reason = "every function here is unsafe for one reason: the processor must have its tier's instructions"
+)]
+
+use super::Simd;
+use std::arch::x86_64::*;
+
+/// Two halves of eight lanes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2;
+
+/// Calls an intrinsic on both halves.
+macro_rules! both {
+    ($f:ident, $a:expr) => {{
+        let a = $a;
+        [$f(a[0]), $f(a[1])]
+    }};
+    ($f:ident, $a:expr, $b:expr) => {{
+        let (a, b) = ($a, $b);
+        [$f(a[0], b[0]), $f(a[1], b[1])]
+    }};
+}
+
+impl Simd for Avx2 {
+    type F = [__m256; 2];
+    type I = [__m256i; 2];
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::F {
+        [_mm256_set1_ps(x); 2]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::F {
+        [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))]
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, x: Self::F) {
+        _mm256_storeu_ps(p, x[0]);
+        _mm256_storeu_ps(p.add(8), x[1]);
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self::F {
+        [
+            _mm256_cvtph_ps(_mm_loadu_si128(p.cast())),
+            _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast())),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self::F {
+        let half = |p: *const u16| {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        };
+        [half(p), half(p.add(8))]
+    }
+    #[inline(always)]
+    unsafe fn to_f16(x: Self::F) -> [u16; 16] {
+        let mut out = [0u16; 16];
+        let halves = out.as_mut_ptr();
+        _mm_storeu_si128(halves.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[0]));
+        _mm_storeu_si128(halves.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[1]));
+        out
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_add_ps, a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_sub_ps, a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_mul_ps, a, b)
+    }
+    #[inline(always)]
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_div_ps, a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])]
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_max_ps, a, b)
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::F, b: Self::F) -> Self::F {
+        both!(_mm256_min_ps, a, b)
+    }
+    #[inline(always)]
+    unsafe fn hmax(x: Self::F) -> f32 {
+        let eight = _mm256_max_ps(x[0], x[1]);
+        let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+    #[inline(always)]
+    unsafe fn keep_ge(x: Self::F, limit: Self::F, v: Self::F) -> Self::F {
+        let half = |i: usize| _mm256_and_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x[i], limit[i]), v[i]);
+        [half(0), half(1)]
+    }
+    #[inline(always)]
+    unsafe fn first(n: usize, v: Self::F, other: Self::F) -> Self::F {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let half = |i: usize| {
+            let limit = _mm256_set1_epi32(n as i32 - 8 * i as i32);
+            let chosen = _mm256_castsi256_ps(_mm256_cmpgt_epi32(limit, lanes));
+            _mm256_blendv_ps(other[i], v[i], chosen)
+        };
+        [half(0), half(1)]
+    }
+    #[inline(always)]
+    unsafe fn pow2(t: Self::F) -> Self::F {
+        let half = |t: __m256| {
+            let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(t));
+            _mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(0x3f80_0000)))
+        };
+        [half(t[0]), half(t[1])]
+    }
+    #[inline(always)]
+    unsafe fn isplat(x: i32) -> Self::I {
+        [_mm256_set1_epi32(x); 2]
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const u8) -> Self::I {
+        [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())]
+    }
+    #[inline(always)]
+    unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I {
+        both!(_mm256_add_epi32, a, b)
+    }
+    #[inline(always)]
+    unsafe fn low(x: Self::I) -> Self::I {
+        let mask = _mm256_set1_epi8(15);
+        [_mm256_and_si256(x[0], mask), _mm256_and_si256(x[1], mask)]
+    }
+    #[inline(always)]
+    unsafe fn high(x: Self::I) -> Self::I {
+        Self::low([_mm256_srli_epi16::<4>(x[0]), _mm256_srli_epi16::<4>(x[1])])
+    }
+    /// Even and odd bytes as 16-bit numbers: `maddubs` would saturate at full 8-bit weights.
+    #[inline(always)]
+    unsafe fn dot4(acc: Self::I, w: Self::I, a: i32) -> Self::I {
+        let a = _mm256_set1_epi32(a);
+        let a_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a));
+        let a_odd = _mm256_srai_epi16::<8>(a);
+        let even_bytes = _mm256_set1_epi16(0xff);
+        let half = |acc: __m256i, w: __m256i| {
+            let even = _mm256_madd_epi16(_mm256_and_si256(w, even_bytes), a_even);
+            let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(w), a_odd);
+            _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
+        };
+        [half(acc[0], w[0]), half(acc[1], w[1])]
+    }
+    #[inline(always)]
+    unsafe fn to_f32(x: Self::I) -> Self::F {
+        both!(_mm256_cvtepi32_ps, x)
+    }
+}
+
+/// Declares an AVX-512 tier; the tiers differ in the dot product alone.
+macro_rules! avx512 {
+    ($(#[$doc:meta])* $name:ident, $dot4:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) struct $name;
+
+        impl Simd for $name {
+            type F = __m512;
+            type I = __m512i;
+
+            #[inline(always)]
+            unsafe fn splat(x: f32) -> __m512 {
+                _mm512_set1_ps(x)
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const f32) -> __m512 {
+                _mm512_loadu_ps(p)
+            }
+            #[inline(always)]
+            unsafe fn store(p: *mut f32, x: __m512) {
+                _mm512_storeu_ps(p, x);
+            }
+            #[inline(always)]
+            unsafe fn load_f16(p: *const u16) -> __m512 {
+                _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
+            }
+            #[inline(always)]
+            unsafe fn load_bf16(p: *const u16) -> __m512 {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+            }
+            #[inline(always)]
+            unsafe fn to_f16(x: __m512) -> [u16; 16] {
+                let mut out = [0u16; 16];
+                let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x);
+                _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
+                out
+            }
+            #[inline(always)]
+            unsafe fn add(a: __m512, b: __m512) -> __m512 {
+                _mm512_add_ps(a, b)
+            }
+            #[inline(always)]
+            unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+                _mm512_sub_ps(a, b)
+            }
+            #[inline(always)]
+            unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+                _mm512_mul_ps(a, b)
+            }
+            #[inline(always)]
+            unsafe fn div(a: __m512, b: __m512) -> __m512 {
+                _mm512_div_ps(a, b)
+            }
+            #[inline(always)]
+            unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+                _mm512_fmadd_ps(a, b, c)
+            }
+            #[inline(always)]
+            unsafe fn max(a: __m512, b: __m512) -> __m512 {
+                _mm512_max_ps(a, b)
+            }
+            #[inline(always)]
+            unsafe fn min(a: __m512, b: __m512) -> __m512 {
+                _mm512_min_ps(a, b)
+            }
+            #[inline(always)]
+            unsafe fn hmax(x: __m512) -> f32 {
+                _mm512_reduce_max_ps(x)
+            }
+            #[inline(always)]
+            unsafe fn keep_ge(x: __m512, limit: __m512, v: __m512) -> __m512 {
+                _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, limit), v)
+            }
+            #[inline(always)]
+            unsafe fn first(n: usize, v: __m512, other: __m512) -> __m512 {
+                let mask = ((1u32 << n.min(16)) - 1) as u16;
+                _mm512_mask_mov_ps(other, mask, v)
+            }
+            #[inline(always)]
+            unsafe fn pow2(t: __m512) -> __m512 {
+                let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(t));
+                _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(0x3f80_0000)))
+            }
+            #[inline(always)]
+            unsafe fn isplat(x: i32) -> __m512i {
+                _mm512_set1_epi32(x)
+            }
+            #[inline(always)]
+            unsafe fn load_bytes(p: *const u8) -> __m512i {
+                _mm512_loadu_si512(p.cast())
+            }
+            #[inline(always)]
+            unsafe fn iadd(a: __m512i, b: __m512i) -> __m512i {
+                _mm512_add_epi32(a, b)
+            }
+            #[inline(always)]
+            unsafe fn low(x: __m512i) -> __m512i {
+                _mm512_and_si512(x, _mm512_set1_epi8(15))
+            }
+            #[inline(always)]
+            unsafe fn high(x: __m512i) -> __m512i {
+                Self::low(_mm512_srli_epi16::<4>(x))
+            }
+            #[inline(always)]
+            unsafe fn dot4(acc: __m512i, w: __m512i, a: i32) -> __m512i {
+                $dot4(acc, w, _mm512_set1_epi32(a))
+            }
+            #[inline(always)]
+            unsafe fn to_f32(x: __m512i) -> __m512 {
+                _mm512_cvtepi32_ps(x)
+            }
+        }
+    };
+}
+
+avx512! {
+    /// AVX-512 F, BW, VL, DQ.
+    Avx512, dot4_madd
+}
+avx512! {
+    /// And VNNI.
+    Avx512Vnni, _mm512_dpbusd_epi32
+}
+
+/// As in AVX2: even and odd bytes apart.
+#[inline(always)]
+unsafe fn dot4_madd(acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
+    let a_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(a));
+    let a_odd = _mm512_srai_epi16::<8>(a);
+    let even = _mm512_madd_epi16(_mm512_and_si512(w, _mm512_set1_epi16(0xff)), a_even);
+    let odd = _mm512_madd_epi16(_mm512_srli_epi16::<8>(w), a_odd);
+    _mm512_add_epi32(acc, _mm512_add_epi32(even, odd))
+}
