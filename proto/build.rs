@@ -14,7 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={}", file.display());
     }
     let descriptors = protox::compile(&files, ["."])?;
-    #[expect(clippy::disallowed_methods, reason = "build scripts are told by environment variables")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "build scripts are told by environment variables"
+    )]
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("estafette.bin"), prost::Message::encode_to_vec(&descriptors))?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;

@@ -1,7 +1,7 @@
 //! What the bytes of each format mean, one element at a time: the definition that the packed kernels are checked
 //! against. Layouts as in ggml's `ggml-quants.c`.
 
-use crate::tensor_type::TensorType;
+use estafette_gguf::TensorType;
 use half::{bf16, f16};
 
 /// Writes the elements that `bytes` stand for to `out`. Both must be whole blocks of the same number.

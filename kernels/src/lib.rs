@@ -16,7 +16,6 @@ mod memory;
 mod pack;
 mod quantize;
 mod simd;
-mod tensor_type;
 mod threads;
 mod tier;
 
@@ -26,6 +25,5 @@ pub use dequant::dequantize;
 pub use elementwise::{RopeForm, RopeTable, exp, ln};
 pub use memory::{KvLayout, KvMemory};
 pub use pack::{PackError, PackedLinear};
-pub use tensor_type::TensorType;
 pub use threads::{Barrier, StepGuard, ThreadPool};
 pub use tier::{Tier, UnknownTier};

@@ -9,7 +9,7 @@
 
 use crate::dequant::{Group, unpack};
 use crate::quantize::GROUP;
-use crate::tensor_type::TensorType;
+use estafette_gguf::TensorType;
 use half::f16;
 use memmap2::MmapMut;
 use std::thread;

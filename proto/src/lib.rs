@@ -3,7 +3,13 @@
 #![forbid(unsafe_code)]
 
 /// Package `estafette.v1`.
-#[allow(missing_docs, clippy::all, clippy::missing_errors_doc, unreachable_pub, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::missing_errors_doc,
+    unreachable_pub,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("estafette.v1");
 }
@@ -13,8 +19,7 @@ mod convert;
 pub use convert::{InvalidMessage, hashes_from_bytes, hashes_to_bytes};
 
 /// The file descriptor set, for gRPC reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/estafette.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/estafette.bin"));
 
 /// The gRPC metadata key that holds an [`ErrorCode`](estafette_types::ErrorCode)'s text.
 pub const ERROR_CODE_KEY: &str = "estafette-code";

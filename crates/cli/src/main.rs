@@ -62,4 +62,3 @@ struct Supervised {
     #[arg(long, hide = true)]
     exit_with_parent: bool,
 }
-

@@ -44,7 +44,10 @@ pub(crate) fn decode_worker(args: WorkerProcess) -> Result<()> {
 }
 
 /// Runs `process` until it ends; `stop` turns true at the first signal.
-fn serve<F, E>(supervised: &Supervised, process: impl FnOnce(watch::Receiver<bool>) -> F) -> Result<()>
+fn serve<F, E>(
+    supervised: &Supervised,
+    process: impl FnOnce(watch::Receiver<bool>) -> F,
+) -> Result<()>
 where
     F: Future<Output = Result<(), E>>,
     E: std::error::Error + Send + Sync + 'static,

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use estafette_model::GgufFile;
+use estafette_gguf::GgufFile;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiRepo};
 use indicatif::ProgressBar;
 

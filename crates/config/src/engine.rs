@@ -1,7 +1,7 @@
 //! How a worker computes.
 
-use crate::environment::available_threads;
 use crate::Problems;
+use crate::environment::available_threads;
 use clap::{Args, ValueEnum};
 use estafette_types::ByteSize;
 

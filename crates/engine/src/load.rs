@@ -3,7 +3,8 @@
 use crate::cpu::{CpuBackend, KvPool};
 use crate::executor::{Executor, ModelExecutor};
 use estafette_kernels::{KvLayout, KvMemory, Tier};
-use estafette_model::{GgufFile, Model, ModelConfig, ModelError, ReferenceBackend};
+use estafette_gguf::GgufFile;
+use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

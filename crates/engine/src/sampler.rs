@@ -138,12 +138,7 @@ fn penalise(logits: &mut [f32], params: &SamplingParams, history: History<'_>) {
     }
 }
 
-fn draw(
-    logits: &mut [f32],
-    params: &SamplingParams,
-    position: u64,
-    math: &dyn RowMath,
-) -> TokenId {
+fn draw(logits: &mut [f32], params: &SamplingParams, position: u64, math: &dyn RowMath) -> TokenId {
     for logit in logits.iter_mut() {
         *logit /= params.temperature;
     }

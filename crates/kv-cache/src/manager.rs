@@ -276,9 +276,10 @@ fn net(events: Vec<KvEvent>) -> Vec<KvEvent> {
         };
         ends.entry(hash).or_insert((stored, stored)).1 = stored;
     }
-    let netted = ends.into_iter().filter(|(_, (first, last))| first == last).map(|(hash, (_, stored))| {
-        if stored { KvEvent::Stored(hash) } else { KvEvent::Removed(hash) }
-    });
+    let netted =
+        ends.into_iter().filter(|(_, (first, last))| first == last).map(|(hash, (_, stored))| {
+            if stored { KvEvent::Stored(hash) } else { KvEvent::Removed(hash) }
+        });
     cleared.then_some(KvEvent::Cleared).into_iter().chain(netted).collect()
 }
 

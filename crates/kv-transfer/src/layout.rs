@@ -9,7 +9,7 @@ use estafette_types::BlockId;
 use std::ops::Range;
 
 /// Version of the order of elements inside a block.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// The layout contract; compared field by field when a sender attaches.
 #[derive(Clone, Debug, PartialEq, Eq)]

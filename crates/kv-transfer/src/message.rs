@@ -5,17 +5,17 @@ use estafette_types::{Incarnation, TokenId, TransferId};
 use std::time::Duration;
 
 /// Version of the frames; must be equal on both sides.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// The largest encoded header that is read.
-pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// The most blocks one prompt may have.
-pub const PROMPT_BLOCKS_MAX: u32 = 1 << 16;
+pub(crate) const PROMPT_BLOCKS_MAX: u32 = 1 << 16;
 /// The most runs of one grant.
-pub const RUNS_MAX: usize = 8 * 1024;
+pub(crate) const RUNS_MAX: usize = 8 * 1024;
 /// The most units of one part.
-pub const PART_UNITS_MAX: usize = 4096;
+pub(crate) const PART_UNITS_MAX: usize = 4096;
 /// The longest time to live that is granted.
-pub const TTL_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const TTL_MAX: Duration = Duration::from_secs(3600);
 
 /// What the prefill worker knows about the first token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,38 +28,37 @@ pub struct FirstToken {
 
 /// One layer group of consecutive logical blocks, one checksum (xxh3_64) per block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub(crate) struct Part {
     /// Which hand-off.
-    pub transfer: TransferId,
+    pub(crate) transfer: TransferId,
     /// Under which grant.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// Layer group.
-    pub group: u32,
+    pub(crate) group: u32,
     /// First logical block.
-    pub first_block: u32,
+    pub(crate) first_block: u32,
     /// Of each unit in order; their number is the number of units, at least 1.
-    pub checksums: Vec<u64>,
+    pub(crate) checksums: Vec<u64>,
 }
 
 /// The sender's introduction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
+pub(crate) struct Hello {
     /// [`VERSION`] of the sender.
-    pub version: u32,
+    pub(crate) version: u32,
     /// Who sends.
-    pub sender: Incarnation,
+    pub(crate) sender: Incarnation,
     /// Whom it means.
-    pub receiver: Incarnation,
+    pub(crate) receiver: Incarnation,
     /// The sender's pool.
-    pub layout: HandoffLayout,
+    pub(crate) layout: HandoffLayout,
     /// Of the running kernel; empty on TCP.
-    pub boot_id: String,
+    pub(crate) boot_id: String,
 }
 
 /// Everything that can be in a frame. `proto/kv_handoff.proto` says what each means.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the fields are those of the wire file, where they are described")]
-pub enum Message {
+pub(crate) enum Message {
     Hello(Hello),
     Welcome { receiver: Incarnation, credit_bytes: u64, pool_bytes: u64 },
     Reject(HandoffError),

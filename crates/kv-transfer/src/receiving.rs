@@ -501,3 +501,6 @@ impl Receiving {
         self.event(ReceiverEvent::Failed { transfer, error });
     }
 }
+
+#[cfg(test)]
+mod tests;

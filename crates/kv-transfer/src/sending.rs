@@ -370,3 +370,6 @@ impl Outgoing {
 pub(crate) fn unit_index(block: u32, group: u32, groups: u32) -> usize {
     block as usize * groups as usize + group as usize
 }
+
+#[cfg(test)]
+mod tests;

@@ -282,3 +282,6 @@ fn millis(duration: Duration) -> u32 {
 fn ttl(millis: u32) -> Duration {
     Duration::from_millis(millis.into()).min(TTL_MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,9 @@ pub use error_code::ErrorCode;
 pub use hash::{BlockHash, HashSeed, block_hashes};
 pub use id::{BlockId, Incarnation, RequestId, SequenceId, TokenId, TransferId, WorkerId};
 pub use rng::{SplitMix64, unit_f32};
-pub use sampling::{FinishReason, InvalidSampling, Limits, SamplingParams, TokenLogprob, TopLogprob};
+pub use sampling::{
+    FinishReason, InvalidSampling, Limits, SamplingParams, TokenLogprob, TopLogprob,
+};
 pub use units::{ByteSize, InvalidUnit, parse_duration};
 pub use usage::Usage;
 pub use worker_state::{KvEvent, LoadRecord, Role};

@@ -35,9 +35,11 @@ impl FromStr for ByteSize {
     type Err = InvalidUnit;
 
     fn from_str(text: &str) -> Result<Self, InvalidUnit> {
-        with_unit(text, &BYTE_UNITS)
-            .map(Self)
-            .ok_or_else(|| InvalidUnit { text: text.into(), what: "size", example: "`512MiB`" })
+        with_unit(text, &BYTE_UNITS).map(Self).ok_or_else(|| InvalidUnit {
+            text: text.into(),
+            what: "size",
+            example: "`512MiB`",
+        })
     }
 }
 
@@ -65,16 +67,18 @@ const TIME_UNITS: [(&str, u64); 6] = [
 /// # Errors
 /// When there is no number, no unit, or the unit is unknown.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidUnit> {
-    with_unit(text, &TIME_UNITS)
-        .map(Duration::from_nanos)
-        .ok_or_else(|| InvalidUnit { text: text.into(), what: "duration", example: "`400ms`" })
+    with_unit(text, &TIME_UNITS).map(Duration::from_nanos).ok_or_else(|| InvalidUnit {
+        text: text.into(),
+        what: "duration",
+        example: "`400ms`",
+    })
 }
 
 /// `number × unit` as a whole number of the smallest unit; `None` for anything else.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let (number, size) = units
-        .iter()
-        .find_map(|(unit, size)| text.strip_suffix(unit).map(|number| (number.trim_end(), *size)))?;
+    let (number, size) = units.iter().find_map(|(unit, size)| {
+        text.strip_suffix(unit).map(|number| (number.trim_end(), *size))
+    })?;
     if let Ok(whole) = number.parse::<u64>() {
         return whole.checked_mul(size);
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::dequant::dequantize;
 use crate::memory::{KvLayout, KvMemory};
 use crate::pack::tests::random_weights;
-use crate::tensor_type::TensorType;
+use estafette_gguf::TensorType;
 use estafette_types::{BlockId, SplitMix64};
 
 fn tiers() -> impl Iterator<Item = Tier> {

@@ -7,6 +7,7 @@ use std::{path::Path, process::Command};
 /// From the ground up. A crate may use lower layers, and of its own layer only what `SIDEWAYS` names.
 const LAYERS: &[&[&str]] = &[
     &["types"],
+    &["gguf"],
     &["config", "telemetry", "proto", "tokenizer", "kernels"],
     &["kv-cache", "kv-index", "routing", "scheduler", "kv-transfer", "model"],
     &["engine"],

@@ -68,7 +68,10 @@ fn filters_keep_what_they_say() {
     assert_eq!(seen(SamplingParams { top_p: 0.79, ..base() }), [false, true, false, true]);
     assert_eq!(seen(SamplingParams { top_p: 0.81, ..base() }), [false, true, true, true]);
     assert_eq!(seen(SamplingParams { min_p: 0.2, ..base() }), [false, true, true, true]);
-    assert_eq!(seen(SamplingParams { top_k: 3, top_p: 0.5, ..base() }), [false, true, false, false]);
+    assert_eq!(
+        seen(SamplingParams { top_k: 3, top_p: 0.5, ..base() }),
+        [false, true, false, false]
+    );
     assert_eq!(seen(SamplingParams { top_k: 9, ..base() }), [true; 4]);
 }
 
@@ -110,11 +113,8 @@ fn penalties_touch_the_right_tokens() {
 
 #[test]
 fn logprobs_are_of_the_unmodified_row() {
-    let params = SamplingParams {
-        logprobs: Some(2),
-        presence_penalty: 2.0,
-        ..SamplingParams::greedy()
-    };
+    let params =
+        SamplingParams { logprobs: Some(2), presence_penalty: 2.0, ..SamplingParams::greedy() };
     let history = History { tokens: &[9, 0], prompt_len: 1 };
     let sampled = sample(&mut [1.0, 0.5, 0.5, -3.0], &params, history, &PlainMath);
     assert_eq!(sampled.token, 1);

@@ -1,5 +1,6 @@
 //! Two pools in one process and what connects them.
 #![allow(dead_code, reason = "every test file uses its own part")]
+#![allow(clippy::panic, reason = "a test helper fails the test")]
 
 use estafette_kernels::{KvLayout, KvMemory};
 use estafette_kv_transfer::{
@@ -15,10 +16,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
-pub const FIRST: FirstToken = FirstToken { token: 7, logprob: Some(-0.5) };
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const FIRST: FirstToken = FirstToken { token: 7, logprob: Some(-0.5) };
 
-pub fn layout(num_blocks: u32) -> HandoffLayout {
+pub(crate) fn layout(num_blocks: u32) -> HandoffLayout {
     let kv = KvLayout { num_blocks, block_size: 16, layers: 5, kv_heads: 2, head_dim: 8 };
     HandoffLayout {
         kv,
@@ -28,18 +29,18 @@ pub fn layout(num_blocks: u32) -> HandoffLayout {
     }
 }
 
-pub struct Setup {
-    pub transport: TransportChoice,
-    pub receiver_layout: HandoffLayout,
-    pub sender_layout: HandoffLayout,
-    pub receiver_limits: ReceiverLimits,
-    pub fault: Option<FaultPlan>,
-    pub part_bytes: usize,
-    pub stale: bool,
+pub(crate) struct Setup {
+    pub(crate) transport: TransportChoice,
+    pub(crate) receiver_layout: HandoffLayout,
+    pub(crate) sender_layout: HandoffLayout,
+    pub(crate) receiver_limits: ReceiverLimits,
+    pub(crate) fault: Option<FaultPlan>,
+    pub(crate) part_bytes: usize,
+    pub(crate) stale: bool,
 }
 
 impl Setup {
-    pub fn new(transport: TransportChoice) -> Self {
+    pub(crate) fn new(transport: TransportChoice) -> Self {
         Self {
             transport,
             receiver_layout: layout(40),
@@ -51,20 +52,20 @@ impl Setup {
         }
     }
 
-    pub async fn run(self) -> Pair {
+    pub(crate) async fn run(self) -> Pair {
         Pair::new(self).await
     }
 }
 
-pub struct Pair {
-    pub receiver: Receiver,
-    pub events: mpsc::Receiver<ReceiverEvent>,
-    pub pusher: Option<Pusher>,
-    pub outcomes: mpsc::Receiver<PushOutcome>,
-    pub source: Arc<KvMemory>,
-    pub target: Arc<KvMemory>,
-    pub layout: HandoffLayout,
-    pub endpoint: KvEndpoint,
+pub(crate) struct Pair {
+    pub(crate) receiver: Receiver,
+    pub(crate) events: mpsc::Receiver<ReceiverEvent>,
+    pub(crate) pusher: Option<Pusher>,
+    pub(crate) outcomes: mpsc::Receiver<PushOutcome>,
+    pub(crate) source: Arc<KvMemory>,
+    pub(crate) target: Arc<KvMemory>,
+    pub(crate) layout: HandoffLayout,
+    pub(crate) endpoint: KvEndpoint,
 }
 
 fn socket_path() -> PathBuf {
@@ -73,7 +74,7 @@ fn socket_path() -> PathBuf {
     std::env::temp_dir().join(format!("estafette-kv-{}-{n}.sock", std::process::id()))
 }
 
-pub fn read(memory: &KvMemory, at: usize, len: usize) -> Vec<u8> {
+pub(crate) fn read(memory: &KvMemory, at: usize, len: usize) -> Vec<u8> {
     assert!(at + len <= memory.len());
     let mut bytes = vec![0; len];
     // SAFETY: in range; the tests read only while nobody writes.
@@ -84,7 +85,7 @@ pub fn read(memory: &KvMemory, at: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-pub fn fill(memory: &KvMemory, seed: u64) {
+pub(crate) fn fill(memory: &KvMemory, seed: u64) {
     let mut x = seed;
     for at in 0..memory.len() {
         x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -137,7 +138,7 @@ impl Pair {
         Self { receiver, events, pusher, outcomes, source, target, layout, endpoint }
     }
 
-    pub fn start(&self, id: u128, table: &[u32], within: Duration) -> PushHandle {
+    pub(crate) fn start(&self, id: u128, table: &[u32], within: Duration) -> PushHandle {
         let request = PushRequest {
             transfer: TransferId(id),
             endpoint: self.endpoint.clone(),
@@ -147,35 +148,35 @@ impl Pair {
         self.pusher.as_ref().expect("pusher").start(request).expect("room")
     }
 
-    pub fn expect(&self, id: u128) {
+    pub(crate) fn expect(&self, id: u128) {
         let deadline = Instant::now() + PATIENCE;
         self.receiver.expect(TransferId(id), deadline).expect("room");
     }
 
-    pub fn grant(&self, id: u128, blocks: &[(u32, u32)]) -> Result<(), HandoffError> {
+    pub(crate) fn grant(&self, id: u128, blocks: &[(u32, u32)]) -> Result<(), HandoffError> {
         let blocks: Vec<_> = blocks.iter().map(|(l, p)| (*l, BlockId(*p))).collect();
         self.receiver.grant(TransferId(id), &blocks)
     }
 
-    pub async fn event(&mut self) -> ReceiverEvent {
+    pub(crate) async fn event(&mut self) -> ReceiverEvent {
         timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("open")
     }
 
-    pub async fn asked(&mut self) -> u128 {
+    pub(crate) async fn asked(&mut self) -> u128 {
         match self.event().await {
             ReceiverEvent::GrantRequested { transfer } => transfer.0,
             other => panic!("not a request: {other:?}"),
         }
     }
 
-    pub async fn failed(&mut self) -> HandoffError {
+    pub(crate) async fn failed(&mut self) -> HandoffError {
         match self.event().await {
             ReceiverEvent::Failed { error, .. } => error,
             other => panic!("not a failure: {other:?}"),
         }
     }
 
-    pub async fn completed(&mut self) -> u128 {
+    pub(crate) async fn completed(&mut self) -> u128 {
         match self.event().await {
             ReceiverEvent::Completed { transfer, first_token } => {
                 assert_eq!(first_token, FIRST);
@@ -185,27 +186,27 @@ impl Pair {
         }
     }
 
-    pub async fn outcome(&mut self) -> Result<PushStats, HandoffError> {
+    pub(crate) async fn outcome(&mut self) -> Result<PushStats, HandoffError> {
         timeout(PATIENCE, self.outcomes.recv()).await.expect("in time").expect("open").result
     }
 
-    pub fn ready_all(&self, handle: &PushHandle, blocks: u32) {
+    pub(crate) fn ready_all(&self, handle: &PushHandle, blocks: u32) {
         for group in 0..self.layout.groups() {
             handle.ready(group, 0..blocks);
         }
     }
 
-    pub fn block_of(&self, memory: &KvMemory, block: u32) -> Vec<u8> {
+    pub(crate) fn block_of(&self, memory: &KvMemory, block: u32) -> Vec<u8> {
         let len = self.layout.kv.block_bytes();
         read(memory, block as usize * len, len)
     }
 
-    pub fn target_bytes(&self) -> Vec<u8> {
+    pub(crate) fn target_bytes(&self) -> Vec<u8> {
         read(&self.target, 0, self.target.len())
     }
 
     /// Each granted block holds the source's bytes; every other block is as it was.
-    pub fn assert_moved(&self, before: &[u8], table: &[u32], blocks: &[(u32, u32)]) {
+    pub(crate) fn assert_moved(&self, before: &[u8], table: &[u32], blocks: &[(u32, u32)]) {
         let len = self.layout.kv.block_bytes();
         for block in 0..self.layout.kv.num_blocks {
             let found = self.block_of(&self.target, block);

@@ -139,9 +139,9 @@ fn a_fully_cached_prompt_still_computes_one_token() {
 fn a_stop_token_ends_the_answer_and_is_counted() {
     let mut scheduler = Scheduler::new(config());
     // Found by trying: this prompt's answer ends with the stop token.
-    let prompt = (1..200u32).map(|n| vec![n, n + 1]).find(|p| {
-        answer(p, 30).last().is_some_and(|(i, t)| *t == 0 && *i > 0)
-    });
+    let prompt = (1..200u32)
+        .map(|n| vec![n, n + 1])
+        .find(|p| answer(p, 30).last().is_some_and(|(i, t)| *t == 0 && *i > 0));
     let prompt = prompt.unwrap();
     scheduler.add(new(1, &prompt, 30, Mode::Local)).unwrap();
     let events = run(&mut scheduler);

@@ -11,7 +11,11 @@ fn golden_value_is_the_same_everywhere() {
     assert_eq!(format!("{:?}", hashes[1]), GOLDEN[2]);
 }
 
-const GOLDEN: [&str; 3] = ["15b31ef56a9ac15b8b13afe7a87b5d96", "5966557c5eaf1a19537a23906776452b", "4793f8d5afc65e13dc94d2b25b8e3916"];
+const GOLDEN: [&str; 3] = [
+    "15b31ef56a9ac15b8b13afe7a87b5d96",
+    "5966557c5eaf1a19537a23906776452b",
+    "4793f8d5afc65e13dc94d2b25b8e3916",
+];
 
 #[test]
 fn parts_of_the_seed_do_not_run_together() {
