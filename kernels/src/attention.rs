@@ -8,7 +8,7 @@
 //! Up to eight query rows share each load of a tile: the heads of a group, and neighbouring positions.
 
 use crate::elementwise::vexp;
-use crate::memory::KvLayout;
+use crate::memory::{KvCache, KvLayout};
 use crate::simd::Simd;
 use crate::tier::Kernel;
 use estafette_types::BlockId;
@@ -34,13 +34,23 @@ pub struct AttentionSeq<'a> {
 
 /// One layer of a pool.
 #[derive(Clone, Copy, Debug)]
-pub struct KvView {
-    /// The pool's first byte.
-    pub base: *mut u8,
-    /// Order of its bytes.
-    pub layout: KvLayout,
-    /// The layer.
-    pub layer: u32,
+pub(crate) struct KvView {
+    base: *mut u8,
+    layout: KvLayout,
+    layer: u32,
+}
+
+impl KvView {
+    /// # Panics
+    /// When the pool has no such layer, or is not what the kernels are written for.
+    pub(crate) fn new(cache: &KvCache, layer: usize) -> Self {
+        let layout = cache.layout();
+        assert!(layer < layout.layers as usize, "a layer of the pool");
+        assert!(layout.block_size as usize == TILE, "blocks of 16 tokens");
+        let dim = layout.head_dim as usize;
+        assert!(dim.is_multiple_of(16) && dim <= HEAD_DIM_MAX, "heads of 16 to 256 elements");
+        Self { base: cache.memory().as_ptr(), layout, layer: layer as u32 }
+    }
 }
 
 // SAFETY: kernels read, and write only slots that are theirs.

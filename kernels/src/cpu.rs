@@ -2,9 +2,10 @@
 //!
 //! Threads split outputs or rows, never a sum, so their number cannot show in a result.
 
-use crate::attention::{AttentionJob, AttentionSeq, HEAD_DIM_MAX, KvView, StoreKv};
+use crate::attention::{AttentionJob, AttentionSeq, KvView, StoreKv};
 use crate::elementwise::{ExpSum, RmsNorm, RopeForm, RopeTable, Rows, Swiglu};
 use crate::matmul::{Input, Matmul, Output};
+use crate::memory::KvCache;
 use crate::pack::PackedLinear;
 use crate::quantize::{Activations, RawActivations};
 use crate::simd::Simd;
@@ -110,7 +111,7 @@ impl CpuKernels {
     }
 
     /// Operators follow each other closely while the guard lives.
-    pub fn step(&self) -> StepGuard<'_> {
+    pub fn step(&self) -> StepGuard {
         self.pool.step()
     }
 
@@ -260,15 +261,19 @@ impl CpuKernels {
     }
 
     /// Stores the keys and values of the batch's rows into their slots (`block × block_size + offset`).
-    ///
-    /// # Safety
-    /// The pool has the view's layout, and the slots' blocks belong to the caller: nobody else touches them.
+    /// Their blocks must be the caller's to write: see [`KvCache`].
     ///
     /// # Panics
-    /// When columns are too short or a slot is outside the pool.
-    pub unsafe fn store_kv(&mut self, k: Columns<'_>, v: Columns<'_>, slots: &[u32], kv: KvView) {
-        let layout = kv.layout;
-        check_layout(&layout);
+    /// When columns are too short, a slot is outside the pool, or there is no such layer.
+    pub fn store_kv(
+        &mut self,
+        k: Columns<'_>,
+        v: Columns<'_>,
+        slots: &[u32],
+        cache: &mut KvCache,
+        layer: usize,
+    ) {
+        let (layout, kv) = (cache.layout(), KvView::new(cache, layer));
         let width = (layout.kv_heads * layout.head_dim) as usize;
         for columns in [&k, &v] {
             assert!(columns.offset + width <= columns.stride, "columns of keys and values");
@@ -294,22 +299,20 @@ impl CpuKernels {
     /// Causal attention of `heads` query heads; each row sees the keys up to its own position, as stored. Results go to
     /// `out`, `[rows][heads × head_dim]`.
     ///
-    /// # Safety
-    /// The pool has the view's layout, and nobody writes the sequences' blocks meanwhile.
-    ///
     /// # Panics
     /// When sizes do not fit, or a block table is too short for its rows.
-    pub unsafe fn attention(
+    #[expect(clippy::too_many_arguments, reason = "queries, keys and where they are")]
+    pub fn attention(
         &mut self,
         q: Columns<'_>,
         heads: usize,
         scale: f32,
         seqs: &[AttentionSeq<'_>],
-        kv: KvView,
+        cache: &KvCache,
+        layer: usize,
         out: &mut [f32],
     ) {
-        let layout = kv.layout;
-        check_layout(&layout);
+        let (layout, kv) = (cache.layout(), KvView::new(cache, layer));
         let (kv_heads, dim) = (layout.kv_heads as usize, layout.head_dim as usize);
         let width = heads * dim;
         assert!(heads.is_multiple_of(kv_heads) && q.offset + width <= q.stride, "heads of a row");
@@ -365,16 +368,6 @@ impl CpuKernels {
         self.launch(&ExpSum { x: x.as_ptr(), len: x.len(), max, out, sum: &mut sum });
         sum
     }
-}
-
-/// What the attention kernels are written for.
-fn check_layout(layout: &crate::memory::KvLayout) {
-    assert!(layout.block_size as usize == crate::attention::TILE, "blocks of 16 tokens");
-    let dim = layout.head_dim as usize;
-    assert!(
-        dim.is_multiple_of(16) && dim <= HEAD_DIM_MAX,
-        "heads of 16 to {HEAD_DIM_MAX} elements"
-    );
 }
 
 /// (sequence, KV head, first row) of each job, those with the longest context last.

@@ -19,11 +19,11 @@ mod simd;
 mod threads;
 mod tier;
 
-pub use attention::{AttentionSeq, KvView};
+pub use attention::AttentionSeq;
 pub use cpu::{Columns, CpuKernels, Mode};
 pub use dequant::dequantize;
 pub use elementwise::{RopeForm, RopeTable, exp, ln};
-pub use memory::{KvLayout, KvMemory};
+pub use memory::{KvCache, KvLayout, KvMemory};
 pub use pack::{PackError, PackedLinear};
 pub use threads::{Barrier, StepGuard, ThreadPool};
 pub use tier::{Tier, UnknownTier};

@@ -107,22 +107,22 @@ impl PartJob<'_> {
                 Format::F16 => self.all_rows::<S, Floats<2, false>>(),
                 Format::BF16 => self.all_rows::<S, Floats<2, true>>(),
                 Format::Quantised { bits: 4, min: false, .. } => {
-                    self.all_rows::<S, Quants<4, false, false, false>>()
+                    self.all_rows::<S, Quants<4, false, false, false>>();
                 }
                 Format::Quantised { bits: 4, wide: false, .. } => {
-                    self.all_rows::<S, Quants<4, false, true, false>>()
+                    self.all_rows::<S, Quants<4, false, true, false>>();
                 }
                 Format::Quantised { bits: 4, .. } => {
-                    self.all_rows::<S, Quants<4, false, true, true>>()
+                    self.all_rows::<S, Quants<4, false, true, true>>();
                 }
                 Format::Quantised { per_16: true, .. } => {
-                    self.all_rows::<S, Quants<8, true, false, true>>()
+                    self.all_rows::<S, Quants<8, true, false, true>>();
                 }
                 Format::Quantised { min: false, .. } => {
-                    self.all_rows::<S, Quants<8, false, false, false>>()
+                    self.all_rows::<S, Quants<8, false, false, false>>();
                 }
                 Format::Quantised { wide: false, .. } => {
-                    self.all_rows::<S, Quants<8, false, true, false>>()
+                    self.all_rows::<S, Quants<8, false, true, false>>();
                 }
                 Format::Quantised { .. } => self.all_rows::<S, Quants<8, false, true, true>>(),
             }

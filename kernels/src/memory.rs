@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// Bytes of one element: f16.
 const ELEMENT: usize = 2;
@@ -155,6 +156,39 @@ impl KvMemory {
         assert!(range.start <= range.end && range.end <= self.len(), "inside the pool");
         // SAFETY: inside the map; the caller owns the range.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr().add(range.start), range.len()) }
+    }
+}
+
+/// A pool as kernels use it: memory in one order.
+///
+/// Only this handle lets kernels in, and it cannot be cloned: writing keys and values needs it exclusively. Everybody else who
+/// has the memory (a transport) goes through the `unsafe` functions of [`KvMemory`] and promises there to keep to blocks that
+/// the block manager has given to it and that no running step names.
+#[derive(Debug)]
+pub struct KvCache {
+    memory: Arc<KvMemory>,
+    layout: KvLayout,
+}
+
+impl KvCache {
+    /// Memory for `layout`; `shared` memory can be given to other processes.
+    ///
+    /// # Errors
+    /// When the system has no such memory.
+    pub fn new(layout: KvLayout, shared: bool) -> io::Result<Self> {
+        let len = layout.total_bytes();
+        let memory = if shared { KvMemory::shared(len) } else { KvMemory::anonymous(len) }?;
+        Ok(Self { memory: Arc::new(memory), layout })
+    }
+
+    /// The bytes.
+    pub fn memory(&self) -> &Arc<KvMemory> {
+        &self.memory
+    }
+
+    /// Their order.
+    pub fn layout(&self) -> KvLayout {
+        self.layout
     }
 }
 

@@ -48,12 +48,17 @@ impl std::fmt::Debug for ThreadPool {
 }
 
 /// While it lives the threads expect work and wait for it spinning.
-#[derive(Debug)]
-pub struct StepGuard<'a>(&'a ThreadPool);
+pub struct StepGuard(Arc<Shared>);
 
-impl Drop for StepGuard<'_> {
+impl std::fmt::Debug for StepGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StepGuard")
+    }
+}
+
+impl Drop for StepGuard {
     fn drop(&mut self) {
-        self.0.shared.in_step.store(false, Ordering::Release);
+        self.0.in_step.store(false, Ordering::Release);
     }
 }
 
@@ -98,9 +103,9 @@ impl ThreadPool {
     }
 
     /// Jobs follow each other closely while the guard lives.
-    pub fn step(&self) -> StepGuard<'_> {
+    pub fn step(&self) -> StepGuard {
         self.shared.in_step.store(true, Ordering::Release);
-        StepGuard(self)
+        StepGuard(Arc::clone(&self.shared))
     }
 
     /// Runs `job(i)` on thread `i` for every thread and returns when all are done.

@@ -1,13 +1,12 @@
 //! The `cpu` backend: the operators of [`Backend`] on the kernels of `estafette-kernels`.
 
 use crate::sampler::RowMath;
+use estafette_gguf::TensorView;
 use estafette_kernels::{
-    AttentionSeq, CpuKernels, KvLayout, KvMemory, Mode, PackedLinear, RopeForm as KernelRopeForm,
-    RopeTable, Tier,
+    AttentionSeq, Columns, CpuKernels, KvCache, KvLayout, KvMemory, Mode, PackedLinear, RopeTable,
+    Tier, dequantize,
 };
-use estafette_model::{
-    AttentionShape, Backend, Batch, ModelError, Rope, RopeForm, TensorView, gguf,
-};
+use estafette_model::{AttentionShape, Backend, Batch, ModelError, Rope, RopeForm};
 use estafette_types::TokenId;
 use std::sync::Arc;
 
@@ -39,6 +38,10 @@ impl Matrix {
     fn used_mut(&mut self) -> &mut [f32] {
         &mut self.data[..self.rows * self.width]
     }
+
+    fn columns(&self, offset: usize) -> Columns<'_> {
+        Columns { data: self.used(), stride: self.width, offset }
+    }
 }
 
 /// The KV pool: its bytes, which transports may share, and their order.
@@ -61,9 +64,130 @@ impl CpuBackend {
         &self.kernels
     }
 
-    fn rope_table(&mut self, rope: &Rope) -> &RopeTable {
-        self.rope.get_or_insert_with(|| {
+    fn multiply(&mut self, w: &PackedLinear, x: &Matrix, out: &mut Matrix, mode: Mode) {
+        out.set_rows(x.rows);
+        self.kernels.linear(w, x.used(), x.rows, out.used_mut(), mode);
+    }
+}
+
+impl Backend for CpuBackend {
+    type Linear = PackedLinear;
+    type Vector = Vec<f32>;
+    type Matrix = Matrix;
+    type Cache = KvCache;
+    type Step = estafette_kernels::StepGuard;
+
+    fn step(&self) -> Self::Step {
+        self.kernels.step()
+    }
+
+    fn load_linear(&mut self, parts: &[TensorView<'_>]) -> Result<PackedLinear, ModelError> {
+        let name = parts.first().map_or("", |part| part.name);
+        let parts: Vec<_> =
+            parts.iter().map(|part| (part.ty, part.rows, part.cols, part.data)).collect();
+        PackedLinear::pack(&parts).map_err(|source| ModelError::Pack { name: name.into(), source })
+    }
+
+    fn load_vector(&mut self, tensor: &TensorView<'_>) -> Result<Vec<f32>, ModelError> {
+        let mut values = vec![0.0; tensor.rows * tensor.cols];
+        dequantize(tensor.ty, tensor.data, &mut values);
+        Ok(values)
+    }
+
+    fn new_matrix(&mut self, max_rows: usize, width: usize) -> Matrix {
+        Matrix { data: vec![0.0; max_rows * width], rows: 0, width }
+    }
+
+    fn embed(&mut self, table: &PackedLinear, tokens: &[TokenId], out: &mut Matrix) {
+        out.set_rows(tokens.len());
+        self.kernels.embed(table, tokens, out.used_mut());
+    }
+
+    fn rms_norm(&mut self, x: &Matrix, weight: &Vec<f32>, eps: f32, out: &mut Matrix) {
+        out.set_rows(x.rows);
+        self.kernels.rms_norm(x.used(), x.rows, weight, eps, out.used_mut());
+    }
+
+    fn linear(&mut self, w: &PackedLinear, x: &Matrix, out: &mut Matrix) {
+        self.multiply(w, x, out, Mode::Store);
+    }
+
+    fn linear_add(&mut self, w: &PackedLinear, x: &Matrix, out: &mut Matrix) {
+        self.multiply(w, x, out, Mode::Add);
+    }
+
+    fn rope(&mut self, qkv: &mut Matrix, shape: &AttentionShape, rope: &Rope, positions: &[u32]) {
+        let table = self.rope.get_or_insert_with(|| {
             RopeTable::new(rope.max_positions, rope.dim, rope.theta, rope.freq_factors.as_deref())
-        })
+        });
+        let form = match rope.form {
+            RopeForm::Interleaved => estafette_kernels::RopeForm::Interleaved,
+            RopeForm::HalfSplit => estafette_kernels::RopeForm::HalfSplit,
+        };
+        let (stride, heads) = (qkv.width, shape.heads + shape.kv_heads);
+        let x = qkv.used_mut();
+        self.kernels.rope(x, stride, 0, heads, shape.head_dim, positions, table, form);
+    }
+
+    fn store_kv(
+        &mut self,
+        qkv: &Matrix,
+        shape: &AttentionShape,
+        cache: &mut KvCache,
+        layer: usize,
+        slots: &[u32],
+    ) {
+        let (q, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        self.kernels.store_kv(qkv.columns(q), qkv.columns(q + kv), slots, cache, layer);
+    }
+
+    fn attention(
+        &mut self,
+        qkv: &Matrix,
+        shape: &AttentionShape,
+        cache: &KvCache,
+        layer: usize,
+        batch: &Batch,
+        out: &mut Matrix,
+    ) {
+        let seqs: Vec<_> = batch
+            .sequences
+            .iter()
+            .map(|s| AttentionSeq {
+                rows: s.rows.clone(),
+                start: s.start,
+                block_table: &s.block_table,
+            })
+            .collect();
+        out.set_rows(qkv.rows);
+        let q = qkv.columns(0);
+        self.kernels.attention(q, shape.heads, shape.scale, &seqs, cache, layer, out.used_mut());
+    }
+
+    fn swiglu(&mut self, gate_up: &Matrix, out: &mut Matrix) {
+        out.set_rows(gate_up.rows);
+        let width = out.width;
+        self.kernels.swiglu(gate_up.used(), gate_up.rows, width, out.used_mut());
+    }
+
+    fn gather(&mut self, x: &Matrix, rows: &[usize], out: &mut Matrix) {
+        out.set_rows(rows.len());
+        for (row, out) in rows.iter().zip(out.data.chunks_exact_mut(x.width)) {
+            out.copy_from_slice(&x.used()[row * x.width..(row + 1) * x.width]);
+        }
+    }
+
+    fn read<'a>(&'a self, matrix: &'a Matrix) -> &'a [f32] {
+        matrix.used()
+    }
+}
+
+impl RowMath for CpuBackend {
+    fn exp_sum(&self, row: &[f32], max: f32, out: Option<&mut [f32]>) -> f32 {
+        self.kernels.exp_sum(row, max, out)
+    }
+
+    fn ln(&self, x: f32) -> f32 {
+        estafette_kernels::ln(x)
     }
 }

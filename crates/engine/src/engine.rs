@@ -3,9 +3,7 @@
 use crate::executor::{Executor, Sequences};
 use crate::sampler::{History, Sampled};
 use estafette_scheduler::{AddError, NewSequence, Scheduler, StepEvent, StepPlan};
-use estafette_types::{
-    FinishReason, SamplingParams, SequenceId, TokenId, TokenLogprob, Usage,
-};
+use estafette_types::{FinishReason, SamplingParams, SequenceId, TokenId, TokenLogprob, Usage};
 use std::collections::BTreeMap;
 
 /// Something that the sequence's owner is to be told.
@@ -145,10 +143,9 @@ struct Lookup<'a> {
 
 impl Sequences for Lookup<'_> {
     fn history(&self, id: SequenceId) -> History<'_> {
-        self.scheduler.sequence(id).map_or(
-            History { tokens: &[], prompt_len: 0 },
-            |sequence| History { tokens: sequence.tokens(), prompt_len: sequence.prompt_len() },
-        )
+        self.scheduler.sequence(id).map_or(History { tokens: &[], prompt_len: 0 }, |sequence| {
+            History { tokens: sequence.tokens(), prompt_len: sequence.prompt_len() }
+        })
     }
 
     #[expect(clippy::expect_used, reason = "a planned sequence was submitted and has not ended")]

@@ -45,7 +45,9 @@ pub struct ModelExecutor<B: Backend> {
 
 impl<B: Backend> std::fmt::Debug for ModelExecutor<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ModelExecutor").field("numerics_id", &self.numerics_id).finish_non_exhaustive()
+        f.debug_struct("ModelExecutor")
+            .field("numerics_id", &self.numerics_id)
+            .finish_non_exhaustive()
     }
 }
 

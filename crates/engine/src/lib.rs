@@ -1,4 +1,13 @@
 //! Executes steps: the scheduler's plan, the model's forward pass, sampling.
 #![forbid(unsafe_code)]
 
+mod cpu;
+mod engine;
+mod executor;
+mod load;
 pub mod sampler;
+
+pub use cpu::{CpuBackend, KvPool};
+pub use engine::{Engine, EngineEvent, NoObserver, StepObserver};
+pub use executor::{Executor, ModelExecutor, Sequences};
+pub use load::{BLOCK_SIZE, BackendOptions, LoadError, LoadOptions, Loaded, load};

@@ -2,8 +2,8 @@
 
 use crate::cpu::{CpuBackend, KvPool};
 use crate::executor::{Executor, ModelExecutor};
-use estafette_kernels::{KvLayout, KvMemory, Tier};
 use estafette_gguf::GgufFile;
+use estafette_kernels::{KvCache, KvLayout, Tier};
 use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend};
 use std::io;
 use std::path::Path;
@@ -87,7 +87,7 @@ pub enum LoadError {
 /// # Errors
 /// When the file is damaged or not supported, or the pool cannot be had.
 pub fn load(path: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
-    let file = GgufFile::open(path)?;
+    let file = GgufFile::open(path).map_err(ModelError::from)?;
     let config = ModelConfig::from_gguf(&file)?;
     let digest = file.digest();
     let layout = kv_layout(&config, options.kv_bytes)?;
@@ -126,14 +126,14 @@ fn load_cpu(
 ) -> Result<ModelExecutor<CpuBackend>, LoadError> {
     let model = Model::load(file, &mut backend, max_rows)?;
     let bytes = layout.total_bytes();
-    let memory = if shared { KvMemory::shared(bytes) } else { KvMemory::anonymous(bytes) };
-    let memory = memory.map_err(|source| LoadError::NoMemory { bytes, source })?;
-    let pool = KvPool { memory: Arc::new(memory), layout };
+    let cache =
+        KvCache::new(layout, shared).map_err(|source| LoadError::NoMemory { bytes, source })?;
+    let pool = KvPool { memory: Arc::clone(cache.memory()), layout };
     let numerics_id = format!("{}/kv-f16-b{}", backend.kernels().numerics_id(), layout.block_size);
     Ok(ModelExecutor {
         backend,
         model,
-        cache: pool.clone(),
+        cache,
         pool: Some(pool),
         numerics_id,
         block_size: layout.block_size,
@@ -146,7 +146,7 @@ fn load_reference(
     layout: KvLayout,
     max_rows: usize,
 ) -> Result<ModelExecutor<ReferenceBackend>, LoadError> {
-    let mut backend = ReferenceBackend::default();
+    let mut backend = ReferenceBackend;
     let model = Model::load(file, &mut backend, max_rows)?;
     let cache = backend.new_cache(
         layout.layers as usize,

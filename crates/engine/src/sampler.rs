@@ -6,6 +6,7 @@
 //! al. 2019; presence and frequency as in the OpenAI API), temperature, top-k, top-p (Holtzman et al. 2019),
 //! min-p (Nguyen et al. 2024), inverse-CDF draw.
 
+use estafette_model::ReferenceBackend;
 use estafette_types::{SamplingParams, TokenId, TokenLogprob, TopLogprob, unit_f32};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -16,6 +17,24 @@ pub trait RowMath {
     fn exp_sum(&self, row: &[f32], max: f32, out: Option<&mut [f32]>) -> f32;
     /// Natural logarithm.
     fn ln(&self, x: f32) -> f32;
+}
+
+impl RowMath for ReferenceBackend {
+    fn exp_sum(&self, row: &[f32], max: f32, mut out: Option<&mut [f32]>) -> f32 {
+        let mut sum = 0.0;
+        for (i, x) in row.iter().enumerate() {
+            let term = (x - max).exp();
+            sum += f64::from(term);
+            if let Some(out) = &mut out {
+                out[i] = term;
+            }
+        }
+        sum as f32
+    }
+
+    fn ln(&self, x: f32) -> f32 {
+        x.ln()
+    }
 }
 
 /// What the sampler may know about the sequence.

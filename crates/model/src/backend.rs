@@ -89,6 +89,11 @@ pub trait Backend {
     type Matrix: std::fmt::Debug;
     /// The KV pool.
     type Cache;
+    /// See [`Backend::step`].
+    type Step;
+
+    /// Operators follow each other closely until the value is dropped.
+    fn step(&self) -> Self::Step;
 
     /// Loads tensors that become consecutive outputs of one layer.
     ///

@@ -100,6 +100,7 @@ impl<B: Backend> Llama<B> {
         cache: &mut B::Cache,
         on_layer: &mut dyn FnMut(usize),
     ) {
+        let _step = backend.step();
         backend.embed(&self.embedding, &batch.tokens, &mut self.x);
         for (l, layer) in self.layers.iter().enumerate() {
             backend.rms_norm(&self.x, &layer.attn_norm, self.eps, &mut self.normed);

@@ -75,6 +75,9 @@ impl Backend for ReferenceBackend {
     type Vector = Vec<f32>;
     type Matrix = Matrix;
     type Cache = PagedCache;
+    type Step = ();
+
+    fn step(&self) {}
 
     fn load_linear(&mut self, parts: &[TensorView<'_>]) -> Result<Matrix, ModelError> {
         let width = parts.first().map_or(0, |part| part.cols);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dequant::dequantize;
-use crate::memory::{KvLayout, KvMemory};
+use crate::memory::KvLayout;
 use crate::pack::tests::random_weights;
 use estafette_gguf::TensorType;
 use estafette_types::{BlockId, SplitMix64};
@@ -120,11 +120,11 @@ const HEADS: usize = 6;
 const STRIDE: usize = (HEADS + 2 * 2) * 32;
 
 /// A pool full of NaN: reading what was never stored spoils the result.
-fn pool() -> KvMemory {
-    let memory = KvMemory::anonymous(LAYOUT.total_bytes()).unwrap();
+fn pool() -> KvCache {
+    let cache = KvCache::new(LAYOUT, false).unwrap();
     // SAFETY: nobody else has it.
-    unsafe { memory.slice_mut(0..LAYOUT.total_bytes()) }.fill(0xff);
-    memory
+    unsafe { cache.memory().slice_mut(0..LAYOUT.total_bytes()) }.fill(0xff);
+    cache
 }
 
 /// A sequence of `len` rows (q, k, v side by side) run in chunks; the attention outputs.
@@ -136,8 +136,7 @@ fn attend(
     chunks: &[usize],
 ) -> Vec<f32> {
     let mut kernels = CpuKernels::new(tier, threads);
-    let memory = pool();
-    let kv = KvView { base: memory.as_ptr(), layout: LAYOUT, layer: 1 };
+    let mut cache = pool();
     let mut out = Vec::new();
     let mut start = 0;
     for &rows in chunks {
@@ -147,11 +146,9 @@ fn attend(
             (start..start + rows).map(|p| blocks[p / 16].0 * 16 + (p % 16) as u32).collect();
         let mut chunk = vec![f32::NAN; rows * HEADS * 32];
         let seq = AttentionSeq { rows: 0..rows, start: start as u32, block_table: blocks };
-        // SAFETY: the pool has this layout and belongs to this test.
-        unsafe {
-            kernels.store_kv(columns(HEADS * 32), columns((HEADS + 2) * 32), &slots, kv);
-            kernels.attention(columns(0), HEADS, 0.2, &[seq], kv, &mut chunk);
-        }
+        let (k, v) = (columns(HEADS * 32), columns((HEADS + 2) * 32));
+        kernels.store_kv(k, v, &slots, &mut cache, 1);
+        kernels.attention(columns(0), HEADS, 0.2, &[seq], &cache, 1, &mut chunk);
         out.extend(chunk);
         start += rows;
     }
@@ -215,8 +212,7 @@ fn sequences_of_a_batch_do_not_see_each_other() {
         attend(Tier::detect(), 1, &qkv[..20 * STRIDE], a, &[20]),
         attend(Tier::detect(), 1, &qkv[20 * STRIDE..], b, &[4]),
     ];
-    let memory = pool();
-    let kv = KvView { base: memory.as_ptr(), layout: LAYOUT, layer: 0 };
+    let mut cache = pool();
     let columns = |offset| Columns { data: &qkv, stride: STRIDE, offset };
     let slot = |blocks: &[BlockId], p: usize| blocks[p / 16].0 * 16 + (p % 16) as u32;
     let slots: Vec<u32> = (0..20).map(|p| slot(a, p)).chain((0..4).map(|p| slot(b, p))).collect();
@@ -226,11 +222,8 @@ fn sequences_of_a_batch_do_not_see_each_other() {
     ];
     let mut out = vec![0.0; 24 * HEADS * 32];
     let mut kernels = CpuKernels::new(Tier::detect(), 2);
-    // SAFETY: the pool has this layout and belongs to this test.
-    unsafe {
-        kernels.store_kv(columns(HEADS * 32), columns((HEADS + 2) * 32), &slots, kv);
-        kernels.attention(columns(0), HEADS, 0.2, &seqs, kv, &mut out);
-    }
+    kernels.store_kv(columns(HEADS * 32), columns((HEADS + 2) * 32), &slots, &mut cache, 0);
+    kernels.attention(columns(0), HEADS, 0.2, &seqs, &cache, 0, &mut out);
     assert_eq!(out, alone.concat());
 }
 

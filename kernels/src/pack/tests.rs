@@ -16,7 +16,7 @@ pub(crate) fn random_weights(ty: TensorType, rows: usize, cols: usize, seed: u64
             TensorType::BF16 => block.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
             TensorType::Q6K => block[208..].copy_from_slice(&half),
             TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => {
-                block[..2].copy_from_slice(&half)
+                block[..2].copy_from_slice(&half);
             }
             _ => {
                 block[..2].copy_from_slice(&half);
