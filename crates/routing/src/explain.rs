@@ -1,0 +1,58 @@
+//! The decision, term by term.
+
+use crate::choose::Pools;
+use crate::cost::Scorer;
+use crate::{Candidate, Filtered, Request, RoutingConfig, Terms};
+
+/// Every term for every candidate, in the order in which they were given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// The prefill pool: as the one that computes the prompt and hands it over.
+    pub prefill: Vec<Explained>,
+    /// The decode pool: as the one that takes the KV over and streams.
+    pub decode: Vec<Explained>,
+    /// The decode pool: as the one that does it all.
+    pub aggregated: Vec<Explained>,
+    /// By how much the prefill pool's backlog multiplies the cost of this prompt to others.
+    pub prefill_pressure: f64,
+    /// The same for the decode pool.
+    pub decode_pressure: f64,
+}
+
+/// One candidate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Explained {
+    /// Its slot.
+    pub slot: u32,
+    /// Tokens it would have to compute.
+    pub uncached_tokens: u32,
+    /// Its score, or why it has none.
+    pub score: Result<Terms, Filtered>,
+}
+
+/// What [`crate::choose`] computes from the same arguments.
+pub fn explain(
+    request: &Request,
+    prefill: &[Candidate],
+    decode: &[Candidate],
+    config: &RoutingConfig,
+) -> Explanation {
+    let scorer = Scorer::new(request, config);
+    let pools = Pools::new(&scorer, prefill, decode);
+    let all = |pool: &[Candidate], terms: &dyn Fn(&Candidate) -> Terms| -> Vec<Explained> {
+        pool.iter()
+            .map(|candidate| Explained {
+                slot: candidate.slot,
+                uncached_tokens: request.uncached_tokens(candidate.cached_blocks),
+                score: candidate.filtered(request).map_or_else(|| Ok(terms(candidate)), Err),
+            })
+            .collect()
+    };
+    Explanation {
+        prefill: all(prefill, &|c| scorer.prefill(c, pools.prefill_pressure)),
+        decode: all(decode, &|c| scorer.decode(c)),
+        aggregated: all(decode, &|c| scorer.aggregated(c, pools.decode_pressure)),
+        prefill_pressure: pools.prefill_pressure,
+        decode_pressure: pools.decode_pressure,
+    }
+}
