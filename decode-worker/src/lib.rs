@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod receive;
+mod socket_dir;
 
 use estafette_config::WorkerSettings;
 use estafette_worker::WorkerError;

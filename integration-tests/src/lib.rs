@@ -1,1 +1,20 @@
-//! Tests over real binaries.
+//! What the tests over whole workers share: workers in this process, a stand-in for the router, clients of
+//! legs and of state streams.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helper fails the test"
+)]
+
+pub mod leg;
+pub mod membership;
+pub mod model;
+pub mod state;
+pub mod worker;
+
+use std::time::Duration;
+
+/// Nothing that a test waits for takes this long.
+pub const PATIENCE: Duration = Duration::from_secs(120);

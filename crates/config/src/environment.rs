@@ -27,6 +27,11 @@ pub fn model_cache_dir() -> Result<PathBuf, ConfigError> {
     Ok(cache_dir()?.join("models"))
 }
 
+/// Where processes of this machine meet: sockets live here.
+pub fn runtime_dir() -> PathBuf {
+    env::temp_dir()
+}
+
 /// The filter of log lines, `RUST_LOG` in the syntax of `tracing-subscriber`.
 pub fn log_filter() -> Option<String> {
     env::var("RUST_LOG").ok().filter(|v| !v.is_empty())

@@ -121,7 +121,7 @@ impl Receiver {
     /// The decode leg of `transfer` is here and waits until `deadline`.
     ///
     /// # Errors
-    /// When as many transfers as allowed are running; no event will follow.
+    /// When as many transfers as allowed are running, or this one is, for another leg; no event will follow.
     pub fn expect(&self, transfer: TransferId, deadline: Instant) -> Result<(), HandoffError> {
         self.shared.with(|receiving| receiving.expect(transfer, deadline))
     }

@@ -181,21 +181,18 @@ impl Receiving {
     /// The decode leg is here.
     ///
     /// # Errors
-    /// When as many transfers as allowed are running.
+    /// When as many transfers as allowed are running, or this one is, for another leg.
     pub(crate) fn expect(
         &mut self,
         transfer: TransferId,
         deadline: Instant,
     ) -> Result<(), HandoffError> {
-        if let Some(incoming) = self.transfers.remove(&transfer) {
-            let incoming = match incoming.phase {
-                Phase::Early(peer) => {
-                    self.event(ReceiverEvent::GrantRequested { transfer });
-                    Incoming { phase: Phase::Asked(peer), deadline }
-                }
-                _ => incoming,
+        if let Some(incoming) = self.transfers.get_mut(&transfer) {
+            let Phase::Early(peer) = incoming.phase else {
+                return Err(HandoffError::Refused("the transfer is already running".into()));
             };
-            self.transfers.insert(transfer, incoming);
+            *incoming = Incoming { phase: Phase::Asked(peer), deadline };
+            self.event(ReceiverEvent::GrantRequested { transfer });
             return Ok(());
         }
         if self.transfers.len() >= self.limits.transfers_max {

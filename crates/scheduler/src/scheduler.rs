@@ -305,6 +305,11 @@ impl Scheduler {
         self.sequences.get(&id)
     }
 
+    /// The sequence that is admitted next, when there is room for it.
+    pub fn next_waiting(&self) -> Option<SequenceId> {
+        self.waiting.front().copied()
+    }
+
     /// Whether no sequence is known and no block is held.
     pub fn is_idle(&self) -> bool {
         self.sequences.is_empty() && self.held.is_empty()

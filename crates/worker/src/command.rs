@@ -1,17 +1,19 @@
 //! What the sockets ask of the engine's thread. One bounded queue: the thread sees everything in one order.
 
 use estafette_proto::v1;
-use estafette_types::{BlockHash, ErrorCode, Limits, SamplingParams, SequenceId, TokenId, TransferId};
-use std::time::Instant;
+use estafette_types::{
+    BlockHash, ErrorCode, Limits, SamplingParams, SequenceId, TokenId, TransferId,
+};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// Where the tokens of one leg go. Its capacity holds the longest answer, so sending never waits.
-pub(crate) type RunSender = mpsc::Sender<Result<v1::RunEvent, Status>>;
+/// Puts commands into the engine's queue.
+pub type CommandSender<T> = SyncSender<Command<T>>;
 
-/// Where state updates of one subscriber go. One that does not keep up is cut off and comes back for a
-/// fresh snapshot.
-pub(crate) type StateSender = mpsc::Sender<Result<v1::StateUpdate, Status>>;
+/// Until a full queue is tried again. The engine's thread empties it after each step.
+const FULL_RETRY: Duration = Duration::from_millis(2);
 
 /// One entry of the queue. `T` is what the role's transport reports.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ pub struct LegStart {
     pub leg: Leg,
     /// The sequence is ended then.
     pub deadline: Instant,
-    /// Where the tokens go.
+    /// Where the tokens go. Its capacity holds the longest answer, so sending never waits.
     pub events: mpsc::Sender<Result<v1::RunEvent, Status>>,
 }
 
@@ -68,6 +70,30 @@ pub enum Leg {
         /// The same in both legs.
         transfer: TransferId,
     },
+}
+
+/// Puts `command` into the queue, waiting for room; false when the engine has stopped.
+pub(crate) async fn put<T>(commands: &CommandSender<T>, mut command: Command<T>) -> bool {
+    loop {
+        match commands.try_send(command) {
+            Ok(()) => return true,
+            Err(TrySendError::Disconnected(_)) => return false,
+            Err(TrySendError::Full(back)) => command = back,
+        }
+        tokio::time::sleep(FULL_RETRY).await;
+    }
+}
+
+/// Carries what a transport reports into the engine's queue, in order, until either ends. Nothing is lost when the
+/// queue is full: the transport's own bounds hold the rest. Must be called inside a tokio runtime.
+pub fn forward<T: Send + 'static>(mut reports: mpsc::Receiver<T>, commands: CommandSender<T>) {
+    tokio::spawn(async move {
+        while let Some(report) = reports.recv().await {
+            if !put(&commands, Command::Transport(report)).await {
+                return;
+            }
+        }
+    });
 }
 
 /// The gRPC status for `code`: the stable code travels in the metadata.

@@ -4,7 +4,6 @@
 //! sleeps when there is nothing to run.
 
 use crate::command::{Command, Leg, LegStart, status};
-use crate::metrics::WorkerMetrics;
 use crate::state::StatePublisher;
 use estafette_engine::{Engine, EngineEvent, StepObserver};
 use estafette_proto::v1;
@@ -26,7 +25,7 @@ pub trait HandOff: StepObserver + Send + 'static {
     /// How the scheduler is to treat the leg.
     fn mode(&self, leg: &Leg) -> Mode;
     /// The leg's sequence was taken in.
-    fn started(&mut self, id: SequenceId, leg: &Leg, deadline: Instant);
+    fn started(&mut self, id: SequenceId, leg: &Leg, deadline: Instant, engine: &mut Engine);
     /// The transport reports.
     fn on_transport(&mut self, event: Self::Event, engine: &mut Engine) -> Vec<EngineEvent>;
     /// A step or a transport event had these results.
@@ -35,12 +34,16 @@ pub trait HandOff: StepObserver + Send + 'static {
     fn cancelled(&mut self, id: SequenceId, engine: &mut Engine);
     /// Whether blocks are still being read or written by others.
     fn is_idle(&self) -> bool;
-    /// Things that are due by the clock; called between steps, and at least every second.
-    fn on_timer(&mut self, now: Instant, engine: &mut Engine);
+    /// Does what is due; called between steps, and while idle within the time that [`HandOff::next_timer`] says.
+    fn on_timer(&mut self, engine: &mut Engine);
+    /// How soon [`HandOff::on_timer`] is to be called although nothing happens; `None`: no hurry.
+    fn next_timer(&self) -> Option<Duration>;
 }
 
-/// Longest sleep while idle; bounds how late a deadline is noticed.
+/// Longest sleep while idle.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// Commands between two steps; whoever sends more waits, the sequences that run do not.
+const COMMANDS_PER_STEP: usize = 1024;
 
 struct Client {
     events: mpsc::Sender<Result<v1::RunEvent, Status>>,
@@ -55,7 +58,6 @@ pub(crate) struct EngineLoop<H: HandOff> {
     clients: BTreeMap<SequenceId, Client>,
     deadlines: BTreeSet<(Instant, SequenceId)>,
     state: StatePublisher,
-    metrics: WorkerMetrics,
     seed: HashSeed,
     step_micros: u64,
     draining: bool,
@@ -66,7 +68,6 @@ impl<H: HandOff> EngineLoop<H> {
         engine: Engine,
         hand_off: H,
         commands: Receiver<Command<H::Event>>,
-        metrics: WorkerMetrics,
         seed: HashSeed,
     ) -> Self {
         Self {
@@ -76,7 +77,6 @@ impl<H: HandOff> EngineLoop<H> {
             clients: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             state: StatePublisher::default(),
-            metrics,
             seed,
             step_micros: 0,
             draining: false,
@@ -86,14 +86,15 @@ impl<H: HandOff> EngineLoop<H> {
     /// Runs until it is drained, stopped, or nobody can send commands any more.
     pub(crate) fn run(mut self) {
         let mut busy = false;
-        loop {
-            if !self.take_commands(busy) || (self.draining && self.is_done()) {
-                return;
-            }
+        while self.take_commands(busy) && !(self.draining && self.is_done()) {
             self.end_overdue(Instant::now());
-            self.hand_off.on_timer(Instant::now(), &mut self.engine);
+            self.hand_off.on_timer(&mut self.engine);
             busy = self.step();
             self.publish();
+        }
+        for client in self.clients.into_values() {
+            let stopped = status(ErrorCode::WorkerLost, "the worker stopped before the end");
+            drop(client.events.try_send(Err(stopped)));
         }
     }
 
@@ -101,22 +102,32 @@ impl<H: HandOff> EngineLoop<H> {
         self.clients.is_empty() && self.hand_off.is_idle()
     }
 
-    /// Handles every command that is there, waiting for one when the engine has nothing to run. False: stop.
+    /// Handles the commands that are there, waiting for one when the engine has nothing to run. False: stop.
     fn take_commands(&mut self, busy: bool) -> bool {
-        if !busy {
-            match self.commands.recv_timeout(IDLE_WAIT) {
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                Ok(command) => self.handle(command),
-                Err(RecvTimeoutError::Timeout) => {}
+        let mut next = if busy {
+            self.commands.try_recv().ok()
+        } else {
+            match self.commands.recv_timeout(self.idle_wait()) {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return false,
             }
-        }
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::Stop => return false,
-                command => self.handle(command),
+        };
+        for _ in 0..COMMANDS_PER_STEP {
+            match next {
+                None => break,
+                Some(Command::Stop) => return false,
+                Some(command) => self.handle(command),
             }
+            next = self.commands.try_recv().ok();
         }
         true
+    }
+
+    fn idle_wait(&self) -> Duration {
+        let now = Instant::now();
+        let deadline = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(now));
+        [deadline, self.hand_off.next_timer()].into_iter().flatten().fold(IDLE_WAIT, Duration::min)
     }
 
     fn handle(&mut self, command: Command<H::Event>) {
@@ -130,7 +141,11 @@ impl<H: HandOff> EngineLoop<H> {
                 let load = self.load();
                 self.state.subscribe(subscriber, &hashes, load, self.draining);
             }
-            Command::Drain => self.draining = true,
+            Command::Drain => {
+                self.draining = true;
+                self.publish();
+            }
+            // Ends the loop before it comes here.
             Command::Stop => {}
             Command::Transport(event) => {
                 let events = self.hand_off.on_transport(event, &mut self.engine);
@@ -150,7 +165,7 @@ impl<H: HandOff> EngineLoop<H> {
         };
         match taken {
             Ok(()) => {
-                self.hand_off.started(id, &leg, deadline);
+                self.hand_off.started(id, &leg, deadline, &mut self.engine);
                 self.deadlines.insert((deadline, id));
                 self.clients.insert(id, Client { events, deadline });
             }
@@ -164,7 +179,6 @@ impl<H: HandOff> EngineLoop<H> {
         let Some(client) = self.forget(id) else { return };
         self.hand_off.cancelled(id, &mut self.engine);
         let usage = self.engine.cancel(id).unwrap_or_default();
-        self.metrics.finished(FinishReason::Cancelled);
         let last = match error {
             Some(status) => Err(status),
             None => Ok(finished(FinishReason::Cancelled, usage)),
@@ -192,9 +206,7 @@ impl<H: HandOff> EngineLoop<H> {
     fn step(&mut self) -> bool {
         let began = Instant::now();
         let Some(events) = self.engine.step(&mut self.hand_off) else { return false };
-        let took = began.elapsed();
-        self.step_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.metrics.step(took);
+        self.step_micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.deliver(events);
         true
     }
@@ -208,7 +220,6 @@ impl<H: HandOff> EngineLoop<H> {
                     self.tell(id, v1::run_event::Event::Token(token));
                 }
                 EngineEvent::Finished { id, reason, usage } => {
-                    self.metrics.finished(reason);
                     if let Some(client) = self.forget(id) {
                         drop(client.events.try_send(Ok(finished(reason, usage))));
                     }
@@ -232,7 +243,6 @@ impl<H: HandOff> EngineLoop<H> {
     fn publish(&mut self) {
         let load = self.load();
         let events = self.engine.scheduler.take_events();
-        self.metrics.load(&load);
         self.state.publish(&events, load, self.draining);
     }
 }

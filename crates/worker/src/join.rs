@@ -12,6 +12,8 @@ use tonic::{Code, Status};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// A router that does not answer a ping for this long is gone, even when its connection looks open.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The router's first word must come within this time.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -44,14 +46,12 @@ pub(crate) async fn keep_joined(
 }
 
 /// One membership, from the first heartbeat to the break of the stream.
-async fn join_once(
-    identity: &Identity,
-    router: &str,
-    delay: &mut Duration,
-) -> Result<(), Status> {
+async fn join_once(identity: &Identity, router: &str, delay: &mut Duration) -> Result<(), Status> {
     let channel = Endpoint::from_shared(format!("http://{router}"))
         .map_err(|e| Status::invalid_argument(format!("`{router}` is no address: {e}")))?
         .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
         .tcp_nodelay(true)
         .connect()
         .await
@@ -59,16 +59,21 @@ async fn join_once(
     let (heartbeats, outgoing) = mpsc::channel(2);
     let gone = |_| Status::unavailable("the router closed the stream");
     heartbeats.send(v1::Heartbeat { info: Some(identity.to_wire()) }).await.map_err(gone)?;
-    let mut leases =
-        MembershipClient::new(channel).join(ReceiverStream::new(outgoing)).await?.into_inner();
-    let first = tokio::time::timeout(LEASE_TIMEOUT, leases.message())
+    let joining = async {
+        let mut leases =
+            MembershipClient::new(channel).join(ReceiverStream::new(outgoing)).await?.into_inner();
+        let first = leases.message().await?;
+        Ok::<_, Status>((leases, first))
+    };
+    let (mut leases, first) = tokio::time::timeout(LEASE_TIMEOUT, joining)
         .await
         .map_err(|_| Status::deadline_exceeded("the router gave no lease in time"))??;
     let lease = first.ok_or_else(|| Status::unavailable("the router closed the stream"))?;
     tracing::info!(%router, worker = %identity.id, "joined");
     *delay = RETRY_DELAY_MIN;
     // Three chances within one lease.
-    let mut beat = tokio::time::interval(Duration::from_millis(u64::from(lease.ttl_ms / 3).max(10)));
+    let mut beat =
+        tokio::time::interval(Duration::from_millis(u64::from(lease.ttl_ms / 3).max(10)));
     loop {
         tokio::select! {
             _ = beat.tick() => heartbeats.send(v1::Heartbeat::default()).await.map_err(gone)?,

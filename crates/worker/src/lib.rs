@@ -9,14 +9,13 @@ mod engine_loop;
 mod error;
 mod identity;
 mod join;
-mod metrics;
 mod run;
 mod service;
 mod setup;
 mod state;
 
-pub use command::{Command, Leg, LegStart, status};
+pub use command::{Command, CommandSender, Leg, LegStart, forward, status};
 pub use engine_loop::HandOff;
 pub use error::WorkerError;
 pub use identity::Identity;
-pub use run::{CommandSender, Foundation, run};
+pub use run::{Foundation, run};

@@ -1,31 +1,31 @@
 //! One worker process, from settings to exit.
 
-use crate::command::Command;
+use crate::command::{Command, CommandSender, put};
 use crate::engine_loop::{EngineLoop, HandOff};
 use crate::error::WorkerError;
 use crate::identity::Identity;
 use crate::join::keep_joined;
-use crate::metrics::WorkerMetrics;
 use crate::service::WorkerService;
 use crate::setup::{Setup, setup};
 use estafette_config::{Transport, WorkerSettings};
 use estafette_engine::{BLOCK_SIZE, KvPool};
 use estafette_proto::v1;
-use estafette_types::{Incarnation, SplitMix64, WorkerId};
+use estafette_types::{Incarnation, Role, SplitMix64, WorkerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 /// Commands that may wait for the engine's thread between two steps.
 const COMMAND_QUEUE: usize = 4096;
 
-/// Puts commands into the engine's queue.
-pub type CommandSender<T> = SyncSender<Command<T>>;
+/// What is left after the grace must end within this time, step by step.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What a hand-off is built on.
 #[derive(Debug)]
@@ -65,7 +65,8 @@ where
     B: FnOnce(Foundation<H::Event>) -> F,
     F: Future<Output = Result<(H, Option<v1::KvEndpoint>), WorkerError>>,
 {
-    let shared_pool = settings.transport != Transport::Tcp;
+    // Prefill workers write into the pools of decode workers, nobody into theirs.
+    let shared_pool = H::ROLE == Role::Decode && settings.transport != Transport::Tcp;
     let (model, engine) = (settings.model.clone(), settings.engine.clone());
     let loading = tokio::task::spawn_blocking(move || setup(&model, &engine, shared_pool));
     let setup = tokio::select! {
@@ -80,16 +81,17 @@ where
     let (hand_off, kv) = build(foundation).await?;
     identity.kv = kv;
 
-    let metrics = WorkerMetrics::new(H::ROLE);
-    let engine_loop = EngineLoop::new(setup.engine, hand_off, queue, metrics, setup.seed);
+    let engine_loop = EngineLoop::new(setup.engine, hand_off, queue, setup.seed);
     let engine_done = spawn_engine(engine_loop)?;
     serve(Arc::new(identity), listener, commands, engine_done, settings, stop).await
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| WorkerError::Listen { what: "gRPC", address, source })
+    TcpListener::bind(address).await.map_err(|source| WorkerError::Listen {
+        what: "gRPC",
+        address,
+        source,
+    })
 }
 
 /// A name and an incarnation that no other process has: the clock and the process id are enough.
@@ -103,14 +105,13 @@ fn foundation<H: HandOff>(
     setup: &Setup,
     commands: CommandSender<H::Event>,
 ) -> Foundation<H::Event> {
-    let mut draw = draw();
-    let id = settings.id.clone();
-    let drawn = || WorkerId(format!("{}-{:08x}", H::ROLE, std::process::id()));
+    let incarnation = draw().next_u64();
+    let drawn = || WorkerId(format!("{}-{:08x}", H::ROLE, incarnation >> 32));
     Foundation {
         pool: setup.engine.executor().kv_pool().cloned(),
         layers_per_group: settings.engine.layers_per_group,
-        id: id.unwrap_or_else(drawn),
-        incarnation: Incarnation(draw.next_u64()),
+        id: settings.id.clone().unwrap_or_else(drawn),
+        incarnation: Incarnation(incarnation),
         model_digest: setup.model_digest,
         numerics_id: setup.engine.executor().numerics_id(),
         transport: settings.transport,
@@ -149,10 +150,20 @@ fn spawn_engine<H: HandOff>(engine: EngineLoop<H>) -> Result<oneshot::Receiver<(
         .spawn(move || {
             engine.run();
             // Unsent when the loop panics; the receiver notices that too.
-            drop(done.send(()));
+            let _ = done.send(());
         })
         .map_err(|e| WorkerError::Start(format!("no thread for the engine: {e}")))?;
     Ok(ended)
+}
+
+/// Ends the engine's thread when the worker's future is dropped before its end.
+struct StopOnDrop<T>(CommandSender<T>);
+
+impl<T> Drop for StopOnDrop<T> {
+    fn drop(&mut self) {
+        // Fails when the thread has ended already, which is what is wanted.
+        drop(self.0.try_send(Command::Stop));
+    }
 }
 
 /// Listens, stays joined, and drains when told to.
@@ -164,20 +175,27 @@ async fn serve<T: Send + 'static>(
     settings: WorkerSettings,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
+    let _stop_engine = StopOnDrop(commands.clone());
     let (leave, left) = watch::channel(false);
     let service = WorkerService::new(Arc::clone(&identity), commands.clone());
-    let server = tokio::spawn(serve_grpc(service, listener, left.clone()));
-    let membership = tokio::spawn(keep_joined(identity, settings.router.clone(), left));
+    let spawned = tokio::spawn(serve_grpc(service, listener, left.clone()));
+    let mut server = AbortOnDropHandle::new(spawned);
+    let joined = tokio::spawn(keep_joined(identity, settings.router.clone(), left));
+    let mut membership = AbortOnDropHandle::new(joined);
     let outcome = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => Ok(()),
         _ = &mut engine_done => Err(WorkerError::EngineLost),
-        refused = membership => Err(refusal(refused, settings.router)),
+        _ = &mut server => Err(WorkerError::Start("the gRPC server ended by itself".into())),
+        refused = &mut membership => Err(refusal(refused, settings.router)),
     };
-    if outcome.is_ok() {
-        drain(&commands, engine_done, settings.drain_timeout).await;
+    match &outcome {
+        Ok(()) => drain(&commands, engine_done, settings.drain_timeout).await,
+        Err(WorkerError::EngineLost) => {}
+        Err(_) => drain(&commands, engine_done, Duration::ZERO).await,
     }
-    drop(leave.send(true));
-    drop(server.await);
+    let _ = leave.send(true);
+    // Every stream has ended with the engine; what is left is to say goodbye.
+    drop(tokio::time::timeout(GOODBYE, server).await);
     outcome
 }
 
@@ -210,14 +228,21 @@ async fn serve_grpc<T: Send + 'static>(
 async fn drain<T>(
     commands: &CommandSender<T>,
     mut engine_done: oneshot::Receiver<()>,
-    grace: std::time::Duration,
+    grace: Duration,
 ) {
     tracing::info!("draining");
-    // A full queue is emptied within a step; the second attempt comes after the grace.
-    drop(commands.try_send(Command::Drain));
-    if tokio::time::timeout(grace, &mut engine_done).await.is_err() {
-        tracing::warn!("the grace ended with sequences still running");
-        drop(commands.try_send(Command::Stop));
-        drop(tokio::time::timeout(std::time::Duration::from_secs(1), engine_done).await);
+    let drained = async {
+        put(commands, Command::Drain).await;
+        drop((&mut engine_done).await);
+    };
+    if tokio::time::timeout(grace, drained).await.is_ok() {
+        return;
+    }
+    let stopped = async {
+        put(commands, Command::Stop).await;
+        drop(engine_done.await);
+    };
+    if tokio::time::timeout(GOODBYE, stopped).await.is_err() {
+        tracing::warn!("the engine did not stop in time");
     }
 }

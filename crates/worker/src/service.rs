@@ -1,14 +1,14 @@
 //! The gRPC services of a worker. They check what arrives, hand it to the engine's thread and carry back
 //! what that thread says.
 
-use crate::command::{Command, Leg, LegStart, status};
+use crate::command::{Command, CommandSender, Leg, LegStart, put, status};
 use crate::identity::Identity;
 use estafette_proto::{hashes_from_bytes, v1};
 use estafette_types::{ErrorCode, Limits, Role, SamplingParams, SequenceId, TransferId};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::TrySendError;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -25,7 +25,7 @@ const LEG_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(crate) struct WorkerService<T> {
     identity: Arc<Identity>,
-    commands: SyncSender<Command<T>>,
+    commands: CommandSender<T>,
     next_sequence: Arc<AtomicU64>,
 }
 
@@ -40,7 +40,7 @@ impl<T> Clone for WorkerService<T> {
 }
 
 impl<T: Send + 'static> WorkerService<T> {
-    pub(crate) fn new(identity: Arc<Identity>, commands: SyncSender<Command<T>>) -> Self {
+    pub(crate) fn new(identity: Arc<Identity>, commands: CommandSender<T>) -> Self {
         Self { identity, commands, next_sequence: Arc::new(AtomicU64::new(1)) }
     }
 
@@ -60,6 +60,9 @@ impl<T: Send + 'static> WorkerService<T> {
         let vocab = self.identity.vocab_size;
         if let Some(token) = start.prompt.iter().find(|&&t| t >= vocab) {
             return Err(invalid(format!("token id {token} is not below the vocabulary's {vocab}")));
+        }
+        if start.max_tokens == 0 {
+            return Err(invalid("`max_tokens` must be at least 1".into()));
         }
         let hashes = hashes_from_bytes(&start.block_hashes).map_err(|e| invalid(e.to_string()))?;
         let full_blocks = start.prompt.len() / self.identity.block_size as usize;
@@ -93,8 +96,9 @@ impl<T: Send + 'static> WorkerService<T> {
 
     fn leg_kind(&self, leg: Option<v1::run_start::Leg>) -> Result<Leg, Status> {
         let transfer = |bytes: &[u8]| {
-            TransferId::from_bytes(bytes)
-                .ok_or_else(|| status(ErrorCode::InvalidRequest, "`transfer_id` must have 16 bytes"))
+            TransferId::from_bytes(bytes).ok_or_else(|| {
+                status(ErrorCode::InvalidRequest, "`transfer_id` must have 16 bytes")
+            })
         };
         let leg = match leg {
             Some(v1::run_start::Leg::Aggregated(_)) => Leg::Aggregated,
@@ -149,24 +153,14 @@ impl<T: Send + 'static> v1::worker_server::Worker for WorkerService<T> {
                 _ = input.message() => {}
                 _ = gone => {}
             }
-            cancel(commands, id).await;
+            // Harmless when it has ended.
+            put(&commands, Command::Cancel(id)).await;
         });
         let answer = ReceiverStream::new(events).map(move |event| {
             let _with_the_stream = &answered;
             event
         });
         Ok(Response::new(Box::pin(answer)))
-    }
-}
-
-/// Tells the engine's thread that nobody wants `id` any more; harmless when it has ended.
-async fn cancel<T: Send + 'static>(commands: SyncSender<Command<T>>, id: SequenceId) {
-    if let Err(TrySendError::Full(command)) = commands.try_send(Command::Cancel(id)) {
-        // The engine's thread drains its queue after each step, so this waits for one step at most.
-        let sent = tokio::task::spawn_blocking(move || commands.send(command)).await;
-        if !matches!(sent, Ok(Ok(()))) {
-            tracing::debug!(sequence = id.0, "the engine stopped before a cancel reached it");
-        }
     }
 }
 

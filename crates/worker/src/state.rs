@@ -55,11 +55,7 @@ fn send(subscriber: &Subscriber, body: v1::state_update::Body) -> bool {
     subscriber.try_send(Ok(update)).is_ok()
 }
 
-fn snapshot(
-    hashes: &[BlockHash],
-    load: LoadRecord,
-    draining: bool,
-) -> Vec<v1::state_update::Body> {
+fn snapshot(hashes: &[BlockHash], load: LoadRecord, draining: bool) -> Vec<v1::state_update::Body> {
     let count = hashes.len().div_ceil(CHUNK_HASHES).max(1);
     (0..count)
         .map(|i| {

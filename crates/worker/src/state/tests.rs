@@ -2,7 +2,9 @@ use super::*;
 use estafette_proto::hashes_from_bytes;
 use std::collections::BTreeSet;
 
-fn received(receiver: &mut mpsc::Receiver<Result<v1::StateUpdate, Status>>) -> Vec<v1::state_update::Body> {
+fn received(
+    receiver: &mut mpsc::Receiver<Result<v1::StateUpdate, Status>>,
+) -> Vec<v1::state_update::Body> {
     std::iter::from_fn(|| receiver.try_recv().ok()).filter_map(|u| u.unwrap().body).collect()
 }
 
