@@ -75,7 +75,7 @@ fn tokenizer_keys(writer: &mut GgufWriter) {
     writer.key("tokenizer.ggml.pre", &Value::Text("smollm".into()));
     writer.key("tokenizer.ggml.tokens", &texts(tokens));
     writer.key("tokenizer.ggml.token_type", &Value::List(types));
-    writer.key("tokenizer.ggml.merges", &texts(vec!["t h".into(), "h e".into()]));
+    writer.key("tokenizer.ggml.merges", &texts(Vec::new()));
     writer.key("tokenizer.ggml.bos_token_id", &Value::Integer(0));
     writer.key("tokenizer.ggml.eos_token_id", &Value::Integer(1));
     writer.key(
