@@ -1,1 +1,117 @@
-//! router
+//! The router: requests in, tokens out.
+//!
+//! It renders, tokenises and hashes a prompt once, chooses a prefill and a decode worker from what it knows exactly about
+//! every worker's cache and load, sends both legs at once, puts their tokens in order and turns them into text. It is
+//! never on the way of the KV.
+//!
+//! ```text
+//! http, grpc ─▶ app (admit, tokenise) ─▶ generation (attempt, order, usage) ─▶ worker_client ══ workers
+//!      ▲                                     │ chooses                                           │
+//!      └──────────── answer (text) ◀─────────┘ cluster ◀── membership, follow ◀══════════════════┘
+//! ```
+#![forbid(unsafe_code)]
+
+mod answer;
+mod app;
+mod cluster;
+mod error;
+mod follow;
+mod generation;
+mod grpc;
+mod http;
+mod membership;
+mod metrics;
+mod model;
+mod request;
+mod worker_client;
+
+pub use error::RouterError;
+
+use app::App;
+use cluster::Cluster;
+use estafette_config::RouterSettings;
+use estafette_telemetry::Exporter;
+use estafette_types::SplitMix64;
+use model::ServedModel;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Answers that run when the router is told to stop may take this long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Runs a router until `stop` turns true and what runs has been answered.
+///
+/// # Errors
+/// When the model file cannot be read, an address cannot be had, or a server breaks.
+pub async fn run(settings: RouterSettings, stop: watch::Receiver<bool>) -> Result<(), RouterError> {
+    let http = listen("HTTP", settings.http).await?;
+    let grpc = listen("gRPC", settings.grpc).await?;
+    run_on(settings, http, grpc, stop).await
+}
+
+/// Like [`run`], on sockets that listen already.
+///
+/// # Errors
+/// When the model file cannot be read, or a server breaks.
+pub async fn run_on(
+    settings: RouterSettings,
+    http: TcpListener,
+    grpc: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), RouterError> {
+    let exporter = Exporter::install()?;
+    let model = ServedModel::load(&settings)?;
+    let mut rng = SplitMix64::new(settings.seed.unwrap_or_else(draw));
+    let cluster = Arc::new(Cluster::new(&model, rng.next_u64()));
+    let app = Arc::new(App::new(model, cluster, exporter.clone(), &settings, rng.next_u64()));
+    tracing::info!(model = %app.model.name, http = %settings.http, grpc = %settings.grpc, "router");
+
+    let mut http = tokio::spawn(http::serve(Arc::clone(&app), http, stop.clone()));
+    let mut grpc = tokio::spawn(grpc::serve(app, grpc, stop.clone()));
+    let (what, ended) = tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => return drain(http, grpc).await,
+        ended = &mut http => ("HTTP", ended),
+        ended = &mut grpc => ("gRPC", ended),
+        () = upkeep(&exporter) => return Ok(()),
+    };
+    let by_itself = || RouterError::Server { what, reason: "it ended by itself".into() };
+    match ended {
+        Ok(ended) => ended.and(Err(by_itself())),
+        Err(panic) => Err(RouterError::Server { what, reason: panic.to_string() }),
+    }
+}
+
+type Serving = tokio::task::JoinHandle<Result<(), RouterError>>;
+
+/// Lets both servers finish what they answer, within the limit.
+async fn drain(http: Serving, grpc: Serving) -> Result<(), RouterError> {
+    let (http_abort, grpc_abort) = (http.abort_handle(), grpc.abort_handle());
+    if tokio::time::timeout(DRAIN_TIMEOUT, async { tokio::join!(http, grpc) }).await.is_err() {
+        tracing::warn!("stopped with answers still running");
+        http_abort.abort();
+        grpc_abort.abort();
+    }
+    Ok(())
+}
+
+async fn upkeep(exporter: &Exporter) {
+    let mut tick = tokio::time::interval(exporter.upkeep_interval());
+    loop {
+        tick.tick().await;
+        exporter.upkeep();
+    }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RouterError> {
+    TcpListener::bind(address).await.map_err(|source| RouterError::Listen { what, address, source })
+}
+
+/// A seed that no other process has: the clock and the process id are enough.
+fn draw() -> u64 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    (nanos as u64) ^ (u64::from(std::process::id()) << 32)
+}

@@ -1,0 +1,167 @@
+//! What every request needs, whatever protocol it comes in.
+
+use crate::answer::Answer;
+use crate::cluster::Cluster;
+use crate::error::RequestError;
+use crate::generation::Generation;
+use crate::metrics::RouterMetrics;
+use crate::model::ServedModel;
+use crate::request::{AnswerOptions, AnswerRequest, Prompt};
+use estafette_config::RouterSettings;
+use estafette_telemetry::{Exporter, catalogue};
+use estafette_tokenizer::TokenizerError;
+use estafette_types::{ErrorCode, RequestId, SplitMix64, TokenId};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Texts from this length on are tokenised on a thread that may be busy for a while.
+const LONG_TEXT_BYTES: usize = 16 << 10;
+
+/// Shared by all requests.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) model: ServedModel,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) exporter: Exporter,
+    pub(crate) max_body: usize,
+    timeout: Duration,
+    places: Arc<Semaphore>,
+    rng: Mutex<SplitMix64>,
+}
+
+impl App {
+    pub(crate) fn new(
+        model: ServedModel,
+        cluster: Arc<Cluster>,
+        exporter: Exporter,
+        settings: &RouterSettings,
+        seed: u64,
+    ) -> Self {
+        Self {
+            model,
+            cluster,
+            exporter,
+            max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
+            timeout: settings.request_timeout,
+            places: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
+            rng: Mutex::new(SplitMix64::new(seed)),
+        }
+    }
+
+    /// A place among the requests in work.
+    ///
+    /// # Errors
+    /// When all are taken.
+    pub(crate) fn admit(&self, endpoint: &'static str) -> Result<Admitted, RequestError> {
+        let full = |_| RequestError::new(ErrorCode::Overloaded, "too many requests are in work");
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
+        let metrics = self.cluster.metrics().clone();
+        metrics.running.increment(1.0);
+        Ok(Admitted { _place: place, metrics, endpoint, arrived: Instant::now(), code: None })
+    }
+
+    /// # Errors
+    /// When another model is asked for.
+    pub(crate) fn check_model(&self, name: &str) -> Result<(), RequestError> {
+        if self.model.answers_to(name) {
+            return Ok(());
+        }
+        Err(RequestError {
+            code: ErrorCode::ModelNotFound,
+            message: format!("the model `{name}` is not served here, only `{}`", self.model.name),
+            param: Some("model".into()),
+        })
+    }
+
+    /// The longest sequence, prompt and answer together.
+    pub(crate) fn max_model_len(&self) -> u32 {
+        self.cluster.pool().map_or(self.model.context_length, |pool| pool.max_model_len)
+    }
+
+    /// # Errors
+    /// When `tokens` cannot be a prompt.
+    pub(crate) fn prompt(&self, tokens: Vec<TokenId>) -> Result<Prompt, RequestError> {
+        Prompt::new(tokens, &self.model, self.cluster.block_size(), self.max_model_len())
+    }
+
+    /// # Errors
+    /// Names the option that is wrong.
+    pub(crate) fn request(
+        &self,
+        prompt: Prompt,
+        options: AnswerOptions,
+        arrived: Instant,
+    ) -> Result<AnswerRequest, RequestError> {
+        let (id, times) = (self.request_id(), (arrived, self.timeout));
+        AnswerRequest::new(id, prompt, options, &self.model, self.max_model_len(), times)
+    }
+
+    /// Starts `request` on the workers.
+    pub(crate) fn answer(&self, request: &AnswerRequest) -> Answer {
+        let generation = Generation::start(Arc::clone(&self.cluster), request.clone());
+        Answer::new(generation, request, &self.model)
+    }
+
+    /// A number that no other request gets.
+    pub(crate) fn draw(&self) -> u64 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    /// An id that no other request gets.
+    pub(crate) fn request_id(&self) -> RequestId {
+        RequestId(self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u128())
+    }
+
+    /// Runs `tokenise` on `bytes` bytes of text, away from the sockets when that takes long.
+    ///
+    /// # Errors
+    /// What `tokenise` says.
+    pub(crate) async fn tokenise<T, F>(
+        self: &Arc<Self>,
+        bytes: usize,
+        tokenise: F,
+    ) -> Result<T, RequestError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&ServedModel) -> Result<T, TokenizerError> + Send + 'static,
+    {
+        let app = Arc::clone(self);
+        let result = if bytes < LONG_TEXT_BYTES {
+            tokenise(&self.model)
+        } else {
+            let lost = |_| RequestError::new(ErrorCode::Internal, "the tokeniser stopped");
+            tokio::task::spawn_blocking(move || tokenise(&app.model)).await.map_err(lost)?
+        };
+        result.map_err(|error| RequestError::new(ErrorCode::InvalidRequest, error.to_string()))
+    }
+}
+
+/// A request in work. Counted when it is dropped, whatever ended it.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    _place: OwnedSemaphorePermit,
+    metrics: RouterMetrics,
+    endpoint: &'static str,
+    /// When it came.
+    pub(crate) arrived: Instant,
+    code: Option<&'static str>,
+}
+
+impl Admitted {
+    /// How it ended. Without this it counts as cancelled: the client went away.
+    pub(crate) fn ended(&mut self, error: Option<&RequestError>) {
+        self.code = Some(error.map_or("ok", |error| error.code.as_str()));
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.metrics.running.decrement(1.0);
+        let code = self.code.unwrap_or(ErrorCode::Cancelled.as_str());
+        metrics::counter!(catalogue::REQUESTS.name, "endpoint" => self.endpoint, "code" => code)
+            .increment(1);
+        metrics::histogram!(catalogue::REQUEST_SECONDS.name, "endpoint" => self.endpoint)
+            .record(self.arrived.elapsed());
+    }
+}

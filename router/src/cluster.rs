@@ -1,0 +1,287 @@
+//! What the router knows about its workers, and its choice among them.
+//!
+//! One lock around pure structures: who is there, which blocks each holds (`kv-index`), what each has to do (its load
+//! record and the receipts of what was just sent). Nothing waits while it is held.
+
+mod registry;
+mod view;
+
+pub(crate) use view::Counts;
+
+use crate::error::RequestError;
+use crate::metrics::RouterMetrics;
+use crate::model::ServedModel;
+use crate::request::AnswerRequest;
+use estafette_proto::v1;
+use estafette_routing::{Choice, NoChoice, Receipt, Request};
+use estafette_types::{
+    BlockHash, ErrorCode, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
+};
+use registry::{Address, Registry};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Blocks of workers that have not joined yet: what the engine uses on CPU.
+const DEFAULT_BLOCK_SIZE: u32 = 16;
+
+/// Who a worker is: name and incarnation. The slot is its place in the router's tables, free for others once it has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerKey {
+    pub(crate) slot: u32,
+    pub(crate) id: WorkerId,
+    pub(crate) incarnation: Incarnation,
+}
+
+impl fmt::Display for WorkerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.id, self.incarnation)
+    }
+}
+
+/// Workers that have failed this request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Excluded(BTreeSet<(WorkerId, Incarnation)>);
+
+impl Excluded {
+    pub(crate) fn add(&mut self, worker: WorkerKey) {
+        self.0.insert((worker.id, worker.incarnation));
+    }
+
+    fn contains(&self, id: &WorkerId, incarnation: Incarnation) -> bool {
+        !self.0.is_empty() && self.0.contains(&(id.clone(), incarnation))
+    }
+}
+
+/// What all workers of the cluster agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pool {
+    pub(crate) block_size: u32,
+    pub(crate) numerics_id: String,
+    pub(crate) max_model_len: u32,
+}
+
+/// A worker that was chosen for a leg.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) worker: WorkerKey,
+    pub(crate) channel: Channel,
+    /// Where it takes KV blocks; decode workers only.
+    pub(crate) kv: Option<v1::KvEndpoint>,
+    pub(crate) booked: Booked<'a>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) struct Chosen<'a> {
+    /// `None`: the decode worker runs the prompt itself.
+    pub(crate) prefill: Option<Target<'a>>,
+    pub(crate) decode: Target<'a>,
+    pub(crate) transfer: TransferId,
+}
+
+/// A leg's place in a worker's load until the worker counts it itself. Dropping it takes the leg out, whatever ended it.
+#[derive(Debug)]
+pub(crate) struct Booked<'a> {
+    cluster: &'a Cluster,
+    /// Given back when this is dropped.
+    receipt: Option<Receipt>,
+    taken_in: AtomicBool,
+}
+
+impl Booked<'_> {
+    /// The worker has said something about the leg, so it counts it.
+    pub(crate) fn taken_in(&self) {
+        if let Some(receipt) =
+            self.receipt.as_ref().filter(|_| !self.taken_in.swap(true, Ordering::Relaxed))
+        {
+            self.cluster.lock().receipts.taken_in(receipt);
+        }
+    }
+}
+
+impl Drop for Booked<'_> {
+    fn drop(&mut self) {
+        if let Some(receipt) = self.receipt.take() {
+            self.cluster.lock().receipts.finished(receipt);
+        }
+    }
+}
+
+/// The workers of this router.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    registry: Mutex<Registry>,
+    metrics: RouterMetrics,
+    /// Whether a request could be answered now.
+    ready: watch::Sender<bool>,
+    digest: [u8; 32],
+    vocab_size: u32,
+}
+
+impl Cluster {
+    pub(crate) fn new(model: &ServedModel, seed: u64) -> Self {
+        Self {
+            registry: Mutex::new(Registry::new(SplitMix64::new(seed))),
+            metrics: RouterMetrics::new(),
+            ready: watch::Sender::new(false),
+            digest: model.digest,
+            vocab_size: u32::try_from(model.tokenizer.vocab_size()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn metrics(&self) -> &RouterMetrics {
+        &self.metrics
+    }
+
+    /// Changes whenever the cluster becomes able or unable to answer.
+    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// What the workers agree on; `None` without workers.
+    pub(crate) fn pool(&self) -> Option<Pool> {
+        self.lock().pool()
+    }
+
+    /// Tokens in a block.
+    pub(crate) fn block_size(&self) -> u32 {
+        self.pool().map_or(DEFAULT_BLOCK_SIZE, |pool| pool.block_size)
+    }
+
+    /// A worker joins. It is chosen once its first snapshot is complete.
+    ///
+    /// # Errors
+    /// When it serves another model or computes in another way than those that are there.
+    pub(crate) fn join(&self, info: v1::WorkerInfo) -> Result<WorkerKey, Status> {
+        let pool =
+            info.pool.as_ref().ok_or_else(|| Status::invalid_argument("`pool` is missing"))?;
+        if pool.model_digest.as_ref() != self.digest {
+            return Err(Status::failed_precondition(
+                "it serves another model file than the router: start both with the same `--model`",
+            ));
+        }
+        if pool.vocab_size != self.vocab_size || pool.block_size == 0 {
+            return Err(Status::failed_precondition("its vocabulary or block size is impossible"));
+        }
+        self.lock().join(info)
+    }
+
+    /// A worker is gone.
+    pub(crate) fn leave(&self, worker: &WorkerKey) {
+        self.lock().leave(worker);
+        self.update_ready();
+    }
+
+    /// The connection to a worker that is there.
+    pub(crate) fn channel(&self, worker: &WorkerKey) -> Option<Channel> {
+        self.lock().member(worker).map(|member| member.channel.clone())
+    }
+
+    /// A worker's state is known from here on.
+    pub(crate) fn snapshot(
+        &self,
+        worker: &WorkerKey,
+        hashes: &[BlockHash],
+        load: LoadRecord,
+        draining: bool,
+    ) {
+        self.lock().snapshot(worker, hashes, load, draining);
+        self.update_ready();
+    }
+
+    /// A worker's state has changed.
+    pub(crate) fn delta(
+        &self,
+        worker: &WorkerKey,
+        events: &[KvEvent],
+        load: LoadRecord,
+        draining: bool,
+    ) {
+        let became = self.lock().delta(worker, events, load, draining);
+        if became {
+            self.update_ready();
+        }
+    }
+
+    /// A worker's state is not known any more.
+    pub(crate) fn unsynced(&self, worker: &WorkerKey) {
+        self.lock().unsynced(worker);
+        self.update_ready();
+    }
+
+    /// Workers that can be chosen.
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts()
+    }
+
+    fn update_ready(&self) {
+        let ready = self.counts().decode > 0;
+        self.ready.send_if_modified(|was| std::mem::replace(was, ready) != ready);
+    }
+
+    /// Chooses where `request` goes and books it there.
+    ///
+    /// # Errors
+    /// When no worker is there, or every one is full.
+    pub(crate) fn choose(
+        &self,
+        request: &AnswerRequest,
+        excluded: &Excluded,
+    ) -> Result<Chosen<'_>, RequestError> {
+        let mut registry = self.lock();
+        let wanted = Request {
+            prompt_tokens: request.prompt.tokens.len() as u32,
+            max_tokens: request.limits.max_tokens,
+            block_size: registry.pool().map_or(DEFAULT_BLOCK_SIZE, |pool| pool.block_size),
+        };
+        let hashes = &request.prompt.hashes;
+        let choice = registry.choose(&wanted, hashes, excluded).map_err(refusal)?;
+        let transfer = TransferId(registry.rng.next_u128());
+        let (prefill, decode) = match choice {
+            Choice::Aggregated { decode } => (None, registry.book(decode, &wanted, hashes, true)),
+            Choice::Disaggregated { prefill, decode } => (
+                Some(registry.book(prefill, &wanted, hashes, true)),
+                registry.book(decode, &wanted, hashes, false),
+            ),
+        };
+        drop(registry);
+        RouterMetrics::routed(if prefill.is_some() { "disaggregated" } else { "aggregated" });
+        let target = |booked: Option<(Receipt, Address)>| {
+            // The choice is among members, under the same lock.
+            let gone = || RequestError::new(ErrorCode::NoWorker, "the chosen worker is gone");
+            let (receipt, Address { worker, channel, kv }) = booked.ok_or_else(gone)?;
+            let taken_in = AtomicBool::new(false);
+            let booked = Booked { cluster: self, receipt: Some(receipt), taken_in };
+            Ok(Target { worker, channel, kv, booked })
+        };
+        let (prefill, decode) = (prefill.map(target).transpose(), target(decode));
+        Ok(Chosen { prefill: prefill?, decode: decode?, transfer })
+    }
+
+    /// The workers' own numbers, in the Prometheus text format.
+    pub(crate) fn worker_metrics(&self) -> String {
+        view::metrics(&self.lock())
+    }
+}
+
+fn refusal(none: NoChoice) -> RequestError {
+    match none {
+        NoChoice::NoWorker => {
+            RouterMetrics::routed("no_worker");
+            RequestError::new(ErrorCode::NoWorker, "no decode worker is ready")
+        }
+        NoChoice::Saturated => {
+            RouterMetrics::routed("saturated");
+            RequestError::new(ErrorCode::Overloaded, "every worker's queue is full")
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Follows one worker's state stream: snapshot, then deltas without a gap. After any break the worker is not chosen until
+//! a fresh snapshot is complete.
+
+use crate::cluster::{Cluster, WorkerKey};
+use estafette_proto::v1::worker_state_client::WorkerStateClient;
+use estafette_proto::v1::{self, state_update::Body};
+use estafette_proto::{InvalidMessage, hashes_from_bytes};
+use estafette_types::{BlockHash, LoadRecord};
+use std::time::Duration;
+use tonic::Status;
+use tonic::transport::Channel;
+
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+/// Snapshot chunks must follow each other within this time.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Attempts in a row that fail before the worker is taken for dead although its lease goes on.
+const FAILURES_MAX: u32 = 20;
+
+/// Follows `worker` until it cannot be followed any more; why.
+pub(crate) async fn follow(cluster: &Cluster, worker: &WorkerKey) -> String {
+    let Some(channel) = cluster.channel(worker) else { return "it is not there".into() };
+    let mut delay = RETRY_DELAY_MIN;
+    let mut failures = 0;
+    loop {
+        let mut stream = StateStream::default();
+        let ended = stream.run(cluster, worker, channel.clone()).await;
+        cluster.unsynced(worker);
+        if stream.synced {
+            (delay, failures) = (RETRY_DELAY_MIN, 0);
+        }
+        failures += 1;
+        tracing::debug!(worker = %worker, why = %ended, "the state stream ended");
+        if failures >= FAILURES_MAX {
+            return format!("its state stream fails: {ended}");
+        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(RETRY_DELAY_MAX);
+    }
+}
+
+/// Why a state stream was given up.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{}", .0.message())]
+    Status(#[from] Status),
+    #[error("a message breaks the contract: {0}")]
+    Invalid(#[from] InvalidMessage),
+    #[error("{0}")]
+    Stream(&'static str),
+}
+
+/// Where one stream is.
+#[derive(Debug, Default)]
+struct StateStream {
+    next_seq: u64,
+    snapshot: Vec<BlockHash>,
+    synced: bool,
+}
+
+impl StateStream {
+    async fn run(&mut self, cluster: &Cluster, worker: &WorkerKey, channel: Channel) -> Broken {
+        match self.try_run(cluster, worker, channel).await {
+            Ok(()) => Broken::Stream("it was closed"),
+            Err(broken) => broken,
+        }
+    }
+
+    async fn try_run(
+        &mut self,
+        cluster: &Cluster,
+        worker: &WorkerKey,
+        channel: Channel,
+    ) -> Result<(), Broken> {
+        let subscribe = WorkerStateClient::new(channel);
+        let subscribe = async move {
+            let mut client = subscribe;
+            client.subscribe(v1::SubscribeRequest {}).await
+        };
+        let late = |_| Broken::Stream("no snapshot came in time");
+        let mut updates =
+            tokio::time::timeout(SNAPSHOT_TIMEOUT, subscribe).await.map_err(late)??.into_inner();
+        loop {
+            // Once synced, silence is normal: an idle worker has nothing to say, and the connection's own pings find out
+            // when it is gone.
+            let update = if self.synced {
+                updates.message().await?
+            } else {
+                tokio::time::timeout(SNAPSHOT_TIMEOUT, updates.message()).await.map_err(late)??
+            };
+            let Some(update) = update else { return Ok(()) };
+            self.check(worker, &update)?;
+            self.apply(cluster, worker, update.body)?;
+        }
+    }
+
+    fn check(&mut self, worker: &WorkerKey, update: &v1::StateUpdate) -> Result<(), Broken> {
+        if update.incarnation != worker.incarnation.0 {
+            return Err(Broken::Stream("another incarnation answers at its address"));
+        }
+        if update.seq != self.next_seq {
+            return Err(Broken::Stream("a message is missing"));
+        }
+        self.next_seq += 1;
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        cluster: &Cluster,
+        worker: &WorkerKey,
+        body: Option<Body>,
+    ) -> Result<(), Broken> {
+        match body {
+            Some(Body::Snapshot(chunk)) if !self.synced => {
+                self.snapshot.extend(hashes_from_bytes(&chunk.block_hashes)?);
+                if chunk.last {
+                    let load = LoadRecord::from(chunk.load.unwrap_or_default());
+                    cluster.snapshot(
+                        worker,
+                        &std::mem::take(&mut self.snapshot),
+                        load,
+                        chunk.draining,
+                    );
+                    self.synced = true;
+                }
+                Ok(())
+            }
+            Some(Body::Delta(delta)) if self.synced => {
+                let events = delta.events()?;
+                let load = LoadRecord::from(delta.load.unwrap_or_default());
+                cluster.delta(worker, &events, load, delta.draining);
+                Ok(())
+            }
+            Some(Body::Snapshot(_)) => Err(Broken::Stream("a second snapshot")),
+            Some(Body::Delta(_)) => Err(Broken::Stream("a delta before the snapshot")),
+            None => Err(Broken::Stream("an update without content")),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! One try to get an answer from one pair of workers.
+
+use super::order::{Gap, Order};
+use super::usage::LegUsage;
+use super::{Client, GenerationEvent};
+use crate::cluster::{Chosen, Cluster, Target, WorkerKey};
+use crate::error::RequestError;
+use crate::request::AnswerRequest;
+use crate::worker_client::{Leg, LegEvent};
+use estafette_proto::v1::{self, run_start};
+use estafette_types::{ErrorCode, FinishReason, Usage};
+use std::time::{Duration, Instant};
+use tokio::time::sleep_until;
+
+/// How long a decode worker may stay silent after its prefill worker was lost: it either has the KV by then, or is
+/// computing the prompt itself and says so within this time.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// In the regular way, or because the client stopped it.
+    Ended { reason: FinishReason, usage: Usage },
+    /// With an error; `worker` is the one to blame.
+    Failed { error: RequestError, worker: Option<WorkerKey>, delivered: bool },
+}
+
+/// What the attempt's loop saw.
+enum Seen {
+    Stopped,
+    Overdue,
+    Prefill(Result<LegEvent, RequestError>),
+    Decode(Result<LegEvent, RequestError>),
+}
+
+pub(super) struct Attempt<'a> {
+    cluster: &'a Cluster,
+    request: &'a AnswerRequest,
+    chosen: Chosen<'a>,
+    prefill: Option<Leg>,
+    decode: Option<Leg>,
+    usage: LegUsage,
+    order: Order,
+    last_token: Instant,
+    /// Until when the decode leg may take; earlier than the request's deadline once the prefill worker is lost.
+    deadline: Instant,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        cluster: &'a Cluster,
+        request: &'a AnswerRequest,
+        chosen: Chosen<'a>,
+    ) -> Self {
+        Self {
+            cluster,
+            request,
+            chosen,
+            prefill: None,
+            decode: None,
+            usage: LegUsage::default(),
+            order: Order::default(),
+            last_token: request.arrived,
+            deadline: request.deadline,
+        }
+    }
+
+    pub(super) async fn run(mut self, client: &mut Client) -> Outcome {
+        let outcome = match self.start().await {
+            Ok(()) => self.follow(client).await,
+            Err((error, worker)) => Err((error, Some(worker))),
+        };
+        self.cancel_legs().await;
+        self.cluster.metrics().count(&self.usage.done());
+        match outcome {
+            Ok(reason) => {
+                let usage = self.usage.billed(self.request.prompt.tokens.len() as u64);
+                Outcome::Ended { reason, usage }
+            }
+            Err((error, worker)) => {
+                Outcome::Failed { error, worker, delivered: self.order.delivered() > 0 }
+            }
+        }
+    }
+
+    /// Sends both legs at once. Neither is given up while it starts, so that what a worker took in is always counted.
+    async fn start(&mut self) -> Result<(), (RequestError, WorkerKey)> {
+        let Chosen { prefill, decode, transfer } = &self.chosen;
+        let begin = |target: &Target<'_>, leg| {
+            let start = self.request.to_start(Instant::now());
+            Leg::start(target.channel.clone(), v1::RunStart { leg: Some(leg), ..start })
+        };
+        let id = || transfer.to_bytes().to_vec().into();
+        let (prefill_leg, decode_leg) = match prefill {
+            None => (None, begin(decode, run_start::Leg::Aggregated(v1::Aggregated {})).await),
+            Some(target) => {
+                let push = v1::PrefillLeg { transfer_id: id(), decode: decode.kv.clone() };
+                let take = v1::DecodeLeg { transfer_id: id() };
+                let (prefill_leg, decode_leg) = tokio::join!(
+                    begin(target, run_start::Leg::Prefill(push)),
+                    begin(decode, run_start::Leg::Decode(take)),
+                );
+                (Some((prefill_leg, target)), decode_leg)
+            }
+        };
+        let mut failed = None;
+        match decode_leg {
+            Ok(leg) => self.decode = Some(leg),
+            Err(error) => failed = Some((error, decode.worker.clone())),
+        }
+        match prefill_leg {
+            None => {}
+            Some((Ok(leg), _)) => self.prefill = Some(leg),
+            Some((Err(error), target)) => failed = Some((error, target.worker.clone())),
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Delivers tokens until the decode leg has ended.
+    async fn follow(
+        &mut self,
+        client: &mut Client,
+    ) -> Result<FinishReason, (RequestError, Option<WorkerKey>)> {
+        loop {
+            if !self.deliver(client).await {
+                return Ok(FinishReason::Cancelled);
+            }
+            let seen = tokio::select! {
+                biased;
+                _ = &mut client.stop => Seen::Stopped,
+                event = next(&mut self.prefill) => Seen::Prefill(event),
+                event = next(&mut self.decode) => Seen::Decode(event),
+                () = sleep_until(self.deadline.into()) => Seen::Overdue,
+            };
+            match seen {
+                Seen::Stopped => return Ok(FinishReason::Cancelled),
+                Seen::Overdue => return Err((self.overdue(), None)),
+                Seen::Prefill(event) => self.on_prefill(event)?,
+                Seen::Decode(event) => {
+                    if let Some(reason) = self.on_decode(event)? {
+                        return self.finish(reason, client).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// False when nobody listens any more.
+    async fn deliver(&mut self, client: &Client) -> bool {
+        while let Some(token) = self.order.pop() {
+            let now = Instant::now();
+            let metrics = self.cluster.metrics();
+            let since = now - self.last_token;
+            let first = self.order.delivered() == 1;
+            (if first { &metrics.ttft } else { &metrics.itl }).record(since);
+            self.last_token = now;
+            if client.events.send(Ok(GenerationEvent::Token(token))).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn on_prefill(
+        &mut self,
+        event: Result<LegEvent, RequestError>,
+    ) -> Result<(), (RequestError, Option<WorkerKey>)> {
+        let target = self.chosen.prefill.as_ref();
+        let worker = target.map(|target| target.worker.clone());
+        target.inspect(|target| target.booked.taken_in());
+        match event {
+            Ok(LegEvent::Token(token)) => self.order.push(token).map_err(|gap| (lost(gap), worker)),
+            Ok(LegEvent::Finished(finished)) => {
+                self.usage.prefill = finished.usage.map(Usage::from);
+                self.prefill = None;
+                Ok(())
+            }
+            Err(error) if self.order.delivered() == 0 => Err((error, worker)),
+            Err(error) => {
+                tracing::debug!(request = %self.request.id, %error, "lost after the first token");
+                self.prefill = None;
+                self.deadline = self.deadline.min(Instant::now() + ORPHAN_TIMEOUT);
+                Ok(())
+            }
+        }
+    }
+
+    /// The reason when the leg has ended.
+    fn on_decode(
+        &mut self,
+        event: Result<LegEvent, RequestError>,
+    ) -> Result<Option<FinishReason>, (RequestError, Option<WorkerKey>)> {
+        let worker = || Some(self.chosen.decode.worker.clone());
+        self.chosen.decode.booked.taken_in();
+        match event {
+            Ok(LegEvent::Token(token)) => {
+                self.deadline = self.request.deadline;
+                self.order.push(token).map_err(|gap| (lost(gap), worker()))?;
+                Ok(None)
+            }
+            Ok(LegEvent::Finished(finished)) => {
+                let reason = FinishReason::try_from(finished.reason()).map_err(|e| {
+                    (RequestError::new(ErrorCode::WorkerLost, e.to_string()), worker())
+                })?;
+                self.usage.decode = finished.usage.map(Usage::from);
+                self.decode = None;
+                if reason == FinishReason::Cancelled {
+                    let error = "the worker ended the answer before it was complete";
+                    return Err((RequestError::new(ErrorCode::WorkerLost, error), worker()));
+                }
+                Ok(Some(reason))
+            }
+            Err(error) => Err((error, worker())),
+        }
+    }
+
+    /// The decode leg has ended. The first token and the prefill leg's count may still be on their way.
+    async fn finish(
+        &mut self,
+        reason: FinishReason,
+        client: &mut Client,
+    ) -> Result<FinishReason, (RequestError, Option<WorkerKey>)> {
+        while self.prefill.is_some()
+            && (self.order.delivered() == 0 || self.order.finish().is_err())
+        {
+            tokio::select! {
+                event = next(&mut self.prefill) => self.on_prefill(event)?,
+                () = sleep_until(self.deadline.into()) => return Err((self.overdue(), None)),
+            }
+            if !self.deliver(client).await {
+                return Ok(FinishReason::Cancelled);
+            }
+        }
+        self.order.finish().map_err(|gap| (lost(gap), None))?;
+        Ok(reason)
+    }
+
+    /// Ends what still runs, and takes the count of what it did.
+    async fn cancel_legs(&mut self) {
+        let end = |leg: Option<Leg>| async {
+            match leg {
+                Some(leg) => {
+                    leg.cancel().await.and_then(|finished| finished.usage).map(Usage::from)
+                }
+                None => None,
+            }
+        };
+        let (prefill, decode) = tokio::join!(end(self.prefill.take()), end(self.decode.take()));
+        self.usage.prefill = self.usage.prefill.or(prefill);
+        self.usage.decode = self.usage.decode.or(decode);
+    }
+
+    fn overdue(&self) -> RequestError {
+        if self.deadline < self.request.deadline {
+            return RequestError::new(
+                ErrorCode::WorkerLost,
+                "the prefill worker was lost and the decode worker did not go on without it",
+            );
+        }
+        RequestError::new(ErrorCode::DeadlineExceeded, "the request ran into its deadline")
+    }
+}
+
+/// The leg's next event; never, when there is no leg.
+async fn next(leg: &mut Option<Leg>) -> Result<LegEvent, RequestError> {
+    match leg {
+        Some(leg) => leg.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lost(gap: Gap) -> RequestError {
+    let message = format!("token {} of the answer was lost between the workers", gap.missing);
+    RequestError::new(ErrorCode::WorkerLost, message)
+}

@@ -1,0 +1,208 @@
+//! The gRPC API: `estafette.v1.Inference`, and on the same port membership, health and reflection.
+
+use crate::answer::{Answer, AnswerPart};
+use crate::app::{Admitted, App};
+use crate::error::{RequestError, RouterError};
+use crate::membership::MembershipService;
+use crate::request::AnswerOptions;
+use estafette_proto::v1::{self, generate_request::Prompt};
+use estafette_proto::{FILE_DESCRIPTOR_SET, InvalidMessage};
+use estafette_tokenizer::{ChatMessage, ChatRequest};
+use estafette_types::{SamplingParams, TokenId};
+use futures_util::stream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// A client whose connection does not answer a ping for this long is gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Requests of one connection at once.
+const STREAMS_MAX: u32 = 4096;
+/// The service whose health is reported, besides the whole server's (the empty name).
+const SERVICE: &str = "estafette.v1.Inference";
+
+/// Serves `Inference`.
+#[derive(Clone, Debug)]
+struct InferenceService {
+    app: Arc<App>,
+}
+
+type EventStream = Pin<Box<dyn Stream<Item = Result<v1::GenerateEvent, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::inference_server::Inference for InferenceService {
+    type GenerateStream = EventStream;
+
+    async fn generate(
+        &self,
+        request: Request<v1::GenerateRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let mut admitted = self.app.admit("grpc").map_err(|error| error.to_status())?;
+        match self.start(request.into_inner(), &admitted).await {
+            Ok(answer) => Ok(Response::new(events(answer, admitted))),
+            Err(error) => {
+                admitted.ended(Some(&error));
+                Err(error.to_status())
+            }
+        }
+    }
+
+    async fn get_model(
+        &self,
+        _request: Request<v1::GetModelRequest>,
+    ) -> Result<Response<v1::Model>, Status> {
+        let model = &self.app.model;
+        Ok(Response::new(v1::Model {
+            name: model.name.clone(),
+            max_model_len: self.app.max_model_len(),
+            vocab_size: u32::try_from(model.tokenizer.vocab_size()).unwrap_or(u32::MAX),
+        }))
+    }
+}
+
+impl InferenceService {
+    async fn start(
+        &self,
+        request: v1::GenerateRequest,
+        admitted: &Admitted,
+    ) -> Result<Answer, RequestError> {
+        self.app.check_model(&request.model)?;
+        let mut params = sampling(request.sampling)?;
+        if request.sampling.is_none_or(|sampling| sampling.seed.is_none()) {
+            params.seed = self.app.draw();
+        }
+        let options = AnswerOptions {
+            params,
+            max_tokens: request.max_tokens,
+            stop: request.stop,
+            stop_token_ids: request.stop_token_ids,
+            ignore_eos: request.ignore_eos,
+            skip_special_tokens: true,
+        };
+        let prompt = self.app.prompt(self.tokens(request.prompt).await?)?;
+        let request = self.app.request(prompt, options, admitted.arrived)?;
+        Ok(self.app.answer(&request))
+    }
+
+    async fn tokens(&self, prompt: Option<Prompt>) -> Result<Vec<TokenId>, RequestError> {
+        match prompt {
+            None => Err(RequestError::field("prompt", "`prompt` is missing")),
+            Some(Prompt::TokenIds(tokens)) => Ok(tokens.ids),
+            Some(Prompt::Text(text)) => {
+                self.app.tokenise(text.len(), move |model| model.tokenizer.encode(&text)).await
+            }
+            Some(Prompt::Messages(conversation)) => self.chat(conversation).await,
+        }
+    }
+
+    async fn chat(&self, conversation: v1::Messages) -> Result<Vec<TokenId>, RequestError> {
+        if conversation.messages.is_empty() {
+            return Err(RequestError::field("messages", "`messages` must not be empty"));
+        }
+        let message = |m: v1::Message| ChatMessage { role: m.role, content: m.content };
+        let messages: Vec<_> = conversation.messages.into_iter().map(message).collect();
+        let bytes = messages.iter().map(|message| message.content.len()).sum();
+        self.app
+            .tokenise(bytes, move |model| {
+                model.tokenizer.encode_chat(&ChatRequest {
+                    messages: &messages,
+                    add_generation_prompt: true,
+                    variables: &serde_json::Map::new(),
+                })
+            })
+            .await
+    }
+}
+
+fn sampling(wire: Option<v1::Sampling>) -> Result<SamplingParams, RequestError> {
+    SamplingParams::try_from(wire.unwrap_or_default())
+        .map_err(|InvalidMessage(what)| RequestError::field("sampling", what))
+}
+
+/// The parts of an answer as messages; the last one is `finish` or an error.
+fn events(answer: Answer, admitted: Admitted) -> EventStream {
+    Box::pin(stream::unfold(Some((answer, admitted)), |state| async move {
+        let (mut answer, mut admitted) = state?;
+        let event = |event| Ok(v1::GenerateEvent { event: Some(event) });
+        match answer.next().await {
+            Ok(AnswerPart::Piece { text, token }) => {
+                let piece = v1::Piece { text, tokens: vec![token] };
+                let piece = v1::generate_event::Event::Piece(piece);
+                Some((event(piece), Some((answer, admitted))))
+            }
+            Ok(AnswerPart::End { text, reason, usage }) => {
+                admitted.ended(None);
+                let reason = v1::FinishReason::from(reason).into();
+                let finish = v1::Finish { reason, usage: Some(usage.into()), text };
+                Some((event(v1::generate_event::Event::Finish(finish)), None))
+            }
+            Err(error) => {
+                admitted.ended(Some(&error));
+                Some((Err(error.to_status()), None))
+            }
+        }
+    }))
+}
+
+/// Serves until `stop` turns true, then answers what is running.
+///
+/// # Errors
+/// When the listener breaks.
+pub(crate) async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), RouterError> {
+    let failed = |reason: String| RouterError::Server { what: "gRPC", reason };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| failed(error.to_string()))?;
+    let reporting = tokio::spawn(report_health(reporter, app.cluster.watch()));
+    let membership = MembershipService::new(Arc::clone(&app.cluster), stop.clone());
+    let max_message = app.max_body;
+    let inference = v1::inference_server::InferenceServer::new(InferenceService { app })
+        .max_decoding_message_size(max_message);
+    let served = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(inference)
+        .add_service(v1::membership_server::MembershipServer::new(membership))
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            async move { drop(stop.wait_for(|stop| *stop).await) },
+        )
+        .await;
+    reporting.abort();
+    served.map_err(|error| failed(error.to_string()))
+}
+
+/// Tells the health service whenever the cluster becomes able or unable to answer.
+async fn report_health(reporter: HealthReporter, mut ready: watch::Receiver<bool>) {
+    loop {
+        let status = if *ready.borrow_and_update() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        for name in ["", SERVICE] {
+            reporter.set_service_status(name, status).await;
+        }
+        if ready.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The OpenAI-compatible HTTP API.
+
+mod chat;
+mod completions;
+mod fields;
+mod format;
+mod generate;
+mod info;
+mod options;
+mod reply;
+mod respond;
+mod tokens;
+
+use crate::app::App;
+use crate::error::{RequestError, RouterError};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use estafette_types::ErrorCode;
+use http_body_util::LengthLimitError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// A client must have sent its body within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route(
+            "/v1/chat/completions",
+            post(async |State(app), WholeBody(body)| generate::chat(app, body).await),
+        )
+        .route(
+            "/v1/completions",
+            post(async |State(app), WholeBody(body)| generate::completions(app, body).await),
+        )
+        .route(
+            "/tokenize",
+            post(async |State(app), WholeBody(body)| tokens::tokenize(app, body).await),
+        )
+        .route(
+            "/detokenize",
+            post(async |State(app), WholeBody(body)| tokens::detokenize(app, body).await),
+        )
+        .route("/v1/models", get(async |State(app)| info::models(app).await))
+        .route(
+            "/v1/models/{*name}",
+            get(async |State(app), Path(name)| info::one_model(app, name).await),
+        )
+        .route("/health/live", get(info::live))
+        .route("/health/ready", get(async |State(app)| info::ready(app).await))
+        .route("/metrics", get(async |State(app)| info::metrics(app).await))
+        .fallback(info::not_found)
+        .method_not_allowed_fallback(info::not_found)
+        .with_state(app)
+}
+
+/// The whole body, within the limits of size and time.
+struct WholeBody(Bytes);
+
+impl FromRequest<Arc<App>> for WholeBody {
+    type Rejection = RequestError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, RequestError> {
+        let limit = app.max_body;
+        let late =
+            |_| RequestError::new(ErrorCode::DeadlineExceeded, "the body did not come in time");
+        let read = axum::body::to_bytes(request.into_body(), limit);
+        match tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(late)? {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(error) if is_too_large(&error) => {
+                let message = format!("the body is larger than the limit of {limit} bytes");
+                Err(RequestError::new(ErrorCode::BodyTooLarge, message))
+            }
+            Err(error) => {
+                let message = format!("the body broke off: {error}");
+                Err(RequestError::new(ErrorCode::InvalidRequest, message))
+            }
+        }
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
+}
+
+/// Serves until `stop` turns true, then answers what is running.
+///
+/// # Errors
+/// When the listener breaks.
+pub(crate) async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), RouterError> {
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot switch Nagle's algorithm off");
+        }
+    });
+    axum::serve(listener, routes(app))
+        .with_graceful_shutdown(async move { drop(stop.wait_for(|stop| *stop).await) })
+        .await
+        .map_err(|error| RouterError::Server { what: "HTTP", reason: error.to_string() })
+}

@@ -1,0 +1,47 @@
+//! The router's metrics: handles that are looked up once.
+
+use estafette_telemetry::catalogue;
+use estafette_types::Usage;
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+/// Handles of the metrics that are touched for every request or token.
+#[derive(Clone)]
+pub(crate) struct RouterMetrics {
+    pub(crate) running: Gauge,
+    pub(crate) ttft: Histogram,
+    pub(crate) itl: Histogram,
+    pub(crate) retries: Counter,
+    tokens: [Counter; 4],
+}
+
+impl std::fmt::Debug for RouterMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouterMetrics").finish_non_exhaustive()
+    }
+}
+
+impl RouterMetrics {
+    pub(crate) fn new() -> Self {
+        let kind = |kind: &'static str| counter!(catalogue::TOKENS.name, "kind" => kind);
+        Self {
+            running: gauge!(catalogue::REQUESTS_RUNNING.name),
+            ttft: histogram!(catalogue::TTFT_SECONDS.name),
+            itl: histogram!(catalogue::ITL_SECONDS.name),
+            retries: counter!(catalogue::RETRIES.name),
+            tokens: [kind("cached"), kind("computed"), kind("recomputed"), kind("generated")],
+        }
+    }
+
+    /// What workers did for a leg that has ended.
+    pub(crate) fn count(&self, done: &Usage) {
+        let counts = [done.cached, done.computed, done.recomputed, done.generated];
+        for (counter, count) in self.tokens.iter().zip(counts) {
+            counter.increment(count);
+        }
+    }
+
+    /// A routing decision.
+    pub(crate) fn routed(kind: &'static str) {
+        counter!(catalogue::ROUTES.name, "kind" => kind).increment(1);
+    }
+}
