@@ -1,52 +1,63 @@
 //! The index: events in, matches out.
 
-use crate::matches::Matches;
-use crate::sets::{HolderSets, SetId};
-use crate::table::Table;
+use crate::matches::{Matches, Running};
+use crate::sets::{HolderSets, SetBook, SetId};
+use crate::table::{SEGMENTS, Table, Writer};
 use estafette_types::{BlockHash, KvEvent};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Blocks written under one lock.
-pub const BATCH: usize = 256;
+/// Blocks after which a writer lets others in.
+const BATCH: usize = 1024;
 
-/// A worker, as a small number that the caller gives: memory grows with the largest one. It may be given to another
-/// worker after [`KvIndex::remove_worker`].
+/// A worker, as a small number that the caller gives: memory grows with the largest one, and blocks of numbers from 2^23
+/// on are not kept. It may be given to another worker after [`KvIndex::remove_worker`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerSlot(pub u32);
 
-/// Block hash → workers.
-#[derive(Debug, Default)]
+/// Block hash → workers. Each slot has one writer at a time; several slots may have theirs at once.
+#[derive(Debug)]
 pub struct KvIndex {
-    state: RwLock<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
     table: Table,
     sets: HolderSets,
+    books: Mutex<Books>,
+}
+
+/// What writers need and readers do not.
+#[derive(Debug)]
+struct Books {
+    table: Writer,
+    sets: SetBook,
     /// Blocks held, by slot.
     held: Vec<u64>,
+}
+
+impl Default for KvIndex {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl KvIndex {
     /// An empty index.
     pub fn new() -> Self {
-        Self::default()
+        let (table, writer) = Table::new();
+        let books = Books { table: writer, sets: SetBook::default(), held: Vec::new() };
+        Self { table, sets: HolderSets::default(), books: Mutex::new(books) }
     }
 
-    /// Applies the changes of a worker's cache, in order.
+    /// Applies the changes of a worker's cache, in order. What it holds already, and what is removed without being
+    /// held, changes nothing.
     pub fn apply(&self, slot: WorkerSlot, events: &[KvEvent]) {
         for batch in events.chunks(BATCH) {
-            let mut state = self.write();
-            for (i, event) in batch.iter().enumerate() {
+            let mut books = self.lock();
+            for event in batch {
                 match *event {
-                    KvEvent::Stored(hash) => state.store(slot, hash),
-                    KvEvent::Removed(hash) => state.remove(slot, hash),
+                    KvEvent::Stored(hash) => self.store(&mut books, slot, hash),
+                    KvEvent::Removed(hash) => self.remove(&mut books, slot, hash),
                     KvEvent::Cleared => {
-                        drop(state);
+                        drop(books);
                         self.clear(slot);
-                        self.apply(slot, &batch[i + 1..]);
-                        break;
+                        books = self.lock();
                     }
                 }
             }
@@ -56,24 +67,22 @@ impl KvIndex {
     /// The worker holds these blocks too: a snapshot, or a part of one.
     pub fn insert(&self, slot: WorkerSlot, hashes: &[BlockHash]) {
         for batch in hashes.chunks(BATCH) {
-            let mut state = self.write();
+            let mut books = self.lock();
             for &hash in batch {
-                state.store(slot, hash);
+                self.store(&mut books, slot, hash);
             }
         }
     }
 
-    /// The worker holds nothing any more. Looks at every entry of the table, a segment at a time; a reader meanwhile
-    /// may see the worker without its removed blocks and with the others.
+    /// The worker holds nothing any more. This looks at every block of the index; a lookup at the same time may find some
+    /// of the worker's blocks and miss others.
     pub fn clear(&self, slot: WorkerSlot) {
-        let mut segment = 0;
-        while segment < Table::SEGMENTS {
-            let mut state = self.write();
-            if state.held_by(slot) == 0 {
+        for number in 0..SEGMENTS {
+            let mut books = self.lock();
+            if books.held(slot) == 0 {
                 return;
             }
-            state.clear_segment(slot, segment);
-            segment += 1;
+            self.clear_segment(&mut books, slot, number);
         }
     }
 
@@ -84,98 +93,99 @@ impl KvIndex {
 
     /// Blocks that the worker holds.
     pub fn blocks_of(&self, slot: WorkerSlot) -> u64 {
-        self.read().held_by(slot)
+        self.lock().held(slot)
     }
 
     /// Distinct blocks, whoever holds them.
     pub fn distinct_blocks(&self) -> usize {
-        self.read().table.len()
+        self.lock().table.len()
     }
 
     /// Bytes of memory in use.
     pub fn memory_bytes(&self) -> usize {
-        let state = self.read();
-        state.table.memory_bytes()
-            + state.sets.memory_bytes()
-            + state.held.capacity() * size_of::<u64>()
+        let books = self.lock();
+        books.table.memory_bytes()
+            + books.sets.memory_bytes(&self.sets)
+            + books.held.capacity() * size_of::<u64>()
     }
 
     /// For each worker that holds the first block of `hashes`, how many leading blocks it holds.
     pub fn matches(&self, hashes: &[BlockHash]) -> Matches {
-        self.read().matches(hashes)
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn key(hash: BlockHash) -> u64 {
-    hash.0 as u64
-}
-
-impl State {
-    fn held_by(&self, slot: WorkerSlot) -> u64 {
-        self.held.get(slot.0 as usize).copied().unwrap_or(0)
-    }
-
-    fn store(&mut self, slot: WorkerSlot, hash: BlockHash) {
-        let before = self.table.get(key(hash));
-        let after = self.sets.with(before, slot.0);
-        if after == before {
-            return;
+        let table = self.table.current();
+        let Some((&first, others)) = hashes.split_first() else { return Matches::default() };
+        let mut previous = table.get(key(first));
+        if previous == SetId::EMPTY {
+            return Matches::default();
         }
-        self.table.set(key(hash), after);
-        let index = slot.0 as usize;
-        if index >= self.held.len() {
-            self.held.resize(index + 1, 0);
-        }
-        self.held[index] += 1;
-    }
-
-    fn remove(&mut self, slot: WorkerSlot, hash: BlockHash) {
-        let before = self.table.get(key(hash));
-        let after = self.sets.without(before, slot.0);
-        if after == before {
-            return;
-        }
-        self.table.set(key(hash), after);
-        self.held[slot.0 as usize] -= 1;
-    }
-
-    fn clear_segment(&mut self, slot: WorkerSlot, segment: usize) {
-        let (sets, mut removed) = (&mut self.sets, 0);
-        self.table.update_segment(segment, |before| {
-            let after = sets.without(before, slot.0);
-            removed += u64::from(after != before);
-            after
-        });
-        if removed > 0 {
-            self.held[slot.0 as usize] -= removed;
-        }
-    }
-
-    fn matches(&self, hashes: &[BlockHash]) -> Matches {
-        let mut matches = Matches::default();
-        let mut previous = SetId::EMPTY;
-        for (i, &hash) in hashes.iter().enumerate() {
-            let set = self.table.get(key(hash));
-            if i == 0 {
-                matches.start(self.sets.slots(set).as_ref());
-            } else if set != previous {
-                matches.keep(i as u32, self.sets.slots(set).as_ref());
-            }
-            if matches.is_over() {
+        let mut running = self.sets.with_slots(previous, Running::new);
+        for (block, &hash) in (1..).zip(others) {
+            let set = table.get(key(hash));
+            if set != previous && !self.sets.with_slots(set, |holders| running.keep(block, holders))
+            {
                 break;
             }
             previous = set;
         }
-        matches.finish(hashes.len() as u32);
-        matches
+        running.finish(hashes.len() as u32)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self, books: &mut Books, slot: WorkerSlot, hash: BlockHash) {
+        let before = books.table.get(key(hash));
+        let after = books.sets.with(&self.sets, before, slot.0);
+        if self.replace(books, hash, before, after) {
+            let index = slot.0 as usize;
+            if index >= books.held.len() {
+                books.held.resize(index + 1, 0);
+            }
+            books.held[index] += 1;
+        }
+    }
+
+    fn remove(&self, books: &mut Books, slot: WorkerSlot, hash: BlockHash) {
+        let before = books.table.get(key(hash));
+        let after = books.sets.without(&self.sets, before, slot.0);
+        if self.replace(books, hash, before, after) {
+            books.held[slot.0 as usize] -= 1;
+        }
+    }
+
+    /// Whether that is a change.
+    fn replace(&self, books: &mut Books, hash: BlockHash, before: SetId, after: SetId) -> bool {
+        if after == before {
+            return false;
+        }
+        books.table.set(&self.table, key(hash), after);
+        books.sets.moved(before, after);
+        books.sets.recycle(&self.sets, &self.table, &mut books.table);
+        true
+    }
+
+    fn clear_segment(&self, books: &mut Books, slot: WorkerSlot, number: usize) {
+        let Books { table, sets, held } = books;
+        table.update_segment(&self.table, number, |before| {
+            let after = sets.without(&self.sets, before, slot.0);
+            if after != before {
+                sets.moved(before, after);
+                held[slot.0 as usize] -= 1;
+            }
+            after
+        });
+        sets.recycle(&self.sets, &self.table, table);
+    }
+}
+
+/// The half of the hash that the index looks at.
+fn key(hash: BlockHash) -> u64 {
+    hash.0 as u64
+}
+
+impl Books {
+    fn held(&self, slot: WorkerSlot) -> u64 {
+        self.held.get(slot.0 as usize).copied().unwrap_or(0)
     }
 }
 

@@ -1,26 +1,23 @@
-//! The result of a lookup, and how it is found: workers drop out of the running until nobody is left.
+//! The result of a lookup, and how it is found: workers drop out until nobody is left.
 
 use crate::WorkerSlot;
 
 /// Each worker that holds the first block, with the number of leading blocks it holds; by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matches {
-    /// By slot. 0 while the worker's run goes on.
-    runs: Vec<(u32, u32)>,
-    /// How many runs go on.
-    alive: usize,
+    runs: Vec<(WorkerSlot, u32)>,
 }
 
 impl Matches {
     /// Leading blocks that the worker holds.
     pub fn blocks(&self, slot: WorkerSlot) -> u32 {
-        let found = self.runs.binary_search_by_key(&slot.0, |(slot, _)| *slot);
+        let found = self.runs.binary_search_by_key(&slot, |(slot, _)| *slot);
         found.map_or(0, |i| self.runs[i].1)
     }
 
     /// Workers with at least one block, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (WorkerSlot, u32)> + '_ {
-        self.runs.iter().map(|&(slot, blocks)| (WorkerSlot(slot), blocks))
+        self.runs.iter().copied()
     }
 
     /// The longest run of any worker.
@@ -37,36 +34,48 @@ impl Matches {
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
+}
 
+/// A lookup under way.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// With how far each worker was seen to hold the blocks, for those that have dropped out.
+    runs: Vec<(WorkerSlot, u32)>,
+    /// Which of `runs` go on.
+    alive: Vec<u32>,
+}
+
+impl Running {
     /// The first block's holders, sorted.
-    pub(crate) fn start(&mut self, holders: &[u32]) {
-        self.runs.extend(holders.iter().map(|&slot| (slot, 0)));
-        self.alive = self.runs.len();
+    pub(crate) fn new(holders: &[u32]) -> Self {
+        Self {
+            runs: holders.iter().map(|&slot| (WorkerSlot(slot), 0)).collect(),
+            alive: (0..holders.len() as u32).collect(),
+        }
     }
 
-    /// Only `holders`, sorted, hold block number `block` too.
-    pub(crate) fn keep(&mut self, block: u32, holders: &[u32]) {
-        let mut rest = holders;
-        for (slot, blocks) in self.runs.iter_mut().filter(|(_, blocks)| *blocks == 0) {
-            rest = &rest[rest.partition_point(|holder| holder < slot)..];
-            if rest.first() != Some(slot) {
+    /// Only `holders`, sorted, hold block number `block` too. Whether anybody is left.
+    pub(crate) fn keep(&mut self, block: u32, holders: &[u32]) -> bool {
+        let (runs, mut rest) = (&mut self.runs, holders);
+        self.alive.retain(|&i| {
+            let (WorkerSlot(slot), blocks) = &mut runs[i as usize];
+            if rest.first().is_some_and(|first| first < slot) {
+                rest = &rest[rest.partition_point(|holder| holder < slot)..];
+            }
+            let holds = rest.first() == Some(slot);
+            if !holds {
                 *blocks = block;
-                self.alive -= 1;
             }
-        }
+            holds
+        });
+        !self.alive.is_empty()
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.alive == 0
-    }
-
-    /// The prompt ends: what goes on ends here.
-    pub(crate) fn finish(&mut self, blocks: u32) {
-        if self.alive > 0 {
-            for (_, run) in self.runs.iter_mut().filter(|(_, run)| *run == 0) {
-                *run = blocks;
-            }
-            self.alive = 0;
+    /// There are `blocks` blocks, and whoever is left holds all of them.
+    pub(crate) fn finish(mut self, blocks: u32) -> Matches {
+        for i in self.alive {
+            self.runs[i as usize].1 = blocks;
         }
+        Matches { runs: self.runs }
     }
 }

@@ -1,193 +1,268 @@
 //! Block key → holder set: open addressing with linear probing, in segments that grow one at a time.
-//!
-//! Keys are hashes already, so a key's top bits choose the segment and the next ones its home. Removal shifts the
-//! following entries back instead of leaving a mark, so a table that lives long under evictions does not slow down.
 
 use crate::sets::SetId;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-/// 12 bytes; an empty set marks a free place.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    low: u32,
-    high: u32,
-    set: SetId,
-}
-
-/// Places in a segment that holds next to nothing.
+/// A place is a fingerprint of 40 bits above the number of a set.
+const FREE: u64 = 0;
+/// Of a removed block. It keeps the way to the places behind it.
+const REMOVED: u64 = !0 << SetId::BITS;
+const FINGERPRINT_BITS: u32 = 64 - SetId::BITS;
+const SEGMENT_BITS: u32 = 10;
+pub(crate) const SEGMENTS: usize = 1 << SEGMENT_BITS;
+/// Places of a segment that holds next to nothing.
 const SIZE_MIN: usize = 8;
-const FREE: Entry = Entry { low: 0, high: 0, set: SetId::EMPTY };
 
-impl Entry {
-    fn new(key: u64, set: SetId) -> Self {
-        Self { low: key as u32, high: (key >> 32) as u32, set }
-    }
-
-    fn key(&self) -> u64 {
-        u64::from(self.high) << 32 | u64::from(self.low)
-    }
-
-    fn is_free(&self) -> bool {
-        self.set == SetId::EMPTY
-    }
-}
-
+/// What readers share.
 #[derive(Debug)]
 pub(crate) struct Table {
-    segments: Vec<Segment>,
+    current: RwLock<Arc<Generation>>,
+}
+
+/// The arrays of all segments. Their words change, the arrays do not.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    segments: Box<[Segment]>,
+    epoch: Arc<Epoch>,
+}
+
+/// Alive as long as there are readers that began in it. One epoch has many generations.
+#[derive(Debug)]
+pub(crate) struct Epoch;
+
+#[derive(Clone, Debug)]
+struct Segment(Arc<[AtomicU64]>);
+
+/// What the one writer knows besides.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    current: Arc<Generation>,
+    fill: Box<[Fill]>,
     len: usize,
 }
 
-impl Default for Table {
-    fn default() -> Self {
-        Self { segments: (0..Self::SEGMENTS).map(|_| Segment::default()).collect(), len: 0 }
-    }
+/// Of one segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fill {
+    blocks: usize,
+    removed: usize,
 }
 
 impl Table {
-    const SEGMENT_BITS: u32 = 8;
-    pub(crate) const SEGMENTS: usize = 1 << Self::SEGMENT_BITS;
+    pub(crate) fn new() -> (Self, Writer) {
+        let segments = (0..SEGMENTS).map(|_| Segment::new(SIZE_MIN)).collect();
+        let current = Arc::new(Generation { segments, epoch: Arc::new(Epoch) });
+        let fill = vec![Fill::default(); SEGMENTS].into();
+        (Self { current: RwLock::new(Arc::clone(&current)) }, Writer { current, fill, len: 0 })
+    }
 
+    /// The newest generation. The lock is held for the copy of a pointer only, here and by the writer.
+    pub(crate) fn current(&self) -> Arc<Generation> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Generation {
+    /// The block's holders.
+    pub(crate) fn get(&self, key: u64) -> SetId {
+        self.segments[segment_of(key)].get(fingerprint(key))
+    }
+}
+
+fn segment_of(key: u64) -> usize {
+    (key >> (64 - SEGMENT_BITS)) as usize
+}
+
+/// In the place that it has in a word.
+fn fingerprint(key: u64) -> u64 {
+    key << SetId::BITS
+}
+
+impl Segment {
+    fn new(size: usize) -> Self {
+        Self((0..size).map(|_| AtomicU64::new(FREE)).collect())
+    }
+
+    fn home(&self, fingerprint: u64) -> usize {
+        let fraction = fingerprint >> SetId::BITS;
+        ((fraction * self.0.len() as u64) >> FINGERPRINT_BITS) as usize
+    }
+
+    fn load(&self, i: usize) -> u64 {
+        self.0[i].load(Ordering::Acquire)
+    }
+
+    fn store(&self, i: usize, word: u64) {
+        self.0[i].store(word, Ordering::Release);
+    }
+
+    fn after(&self, i: usize) -> usize {
+        if i + 1 == self.0.len() { 0 } else { i + 1 }
+    }
+
+    fn before(&self, i: usize) -> usize {
+        i.checked_sub(1).unwrap_or(self.0.len() - 1)
+    }
+
+    fn get(&self, fingerprint: u64) -> SetId {
+        let mut i = self.home(fingerprint);
+        loop {
+            let word = self.load(i);
+            if word == FREE {
+                return SetId::EMPTY;
+            }
+            match SetId::of(word ^ fingerprint) {
+                Some(set) if set != SetId::EMPTY => return set,
+                _ => i = self.after(i),
+            }
+        }
+    }
+
+    /// Where the block is, or else the first place that it could have.
+    fn find(&self, fingerprint: u64) -> Result<usize, usize> {
+        let mut reusable = None;
+        let mut i = self.home(fingerprint);
+        loop {
+            let word = self.load(i);
+            if word == FREE {
+                return Err(reusable.unwrap_or(i));
+            }
+            if word == REMOVED {
+                reusable = reusable.or(Some(i));
+            } else if SetId::of(word ^ fingerprint).is_some() {
+                return Ok(i);
+            }
+            i = self.after(i);
+        }
+    }
+
+    /// Takes a block away. Removed places that lead nowhere become free again; how many more of them there are now.
+    fn remove(&self, i: usize) -> isize {
+        self.store(i, REMOVED);
+        let mut more = 1;
+        if self.load(self.after(i)) == FREE {
+            let mut i = i;
+            while self.load(i) == REMOVED {
+                self.store(i, FREE);
+                more -= 1;
+                i = self.before(i);
+            }
+        }
+        more
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        (0..self.0.len())
+            .map(|i| (i, self.load(i)))
+            .filter(|(_, word)| *word != FREE && *word != REMOVED)
+    }
+
+    /// The same blocks in an array of `size` places.
+    fn resized(&self, size: usize) -> Self {
+        let new = Self::new(size);
+        for (_, word) in self.blocks() {
+            let mut i = new.home(word);
+            while new.load(i) != FREE {
+                i = new.after(i);
+            }
+            new.store(i, word);
+        }
+        new
+    }
+}
+
+impl Writer {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        let entries: usize = self.segments.iter().map(|s| s.entries.capacity()).sum();
-        self.segments.capacity() * size_of::<Segment>() + entries * size_of::<Entry>()
+        let places: usize = self.current.segments.iter().map(|segment| segment.0.len()).sum();
+        // Each array has two counts in front of it.
+        places * size_of::<AtomicU64>()
+            + SEGMENTS * (size_of::<Segment>() + size_of::<Fill>() + 2 * size_of::<usize>())
     }
 
-    fn segment(key: u64) -> usize {
-        (key >> (64 - Self::SEGMENT_BITS)) as usize
-    }
-
-    /// The block's holders.
     pub(crate) fn get(&self, key: u64) -> SetId {
-        let segment = &self.segments[Self::segment(key)];
-        segment.find(key).map_or(SetId::EMPTY, |i| segment.entries[i].set)
+        self.current.get(key)
     }
 
-    /// Gives the block the holders `set`; none, and the block is forgotten.
-    pub(crate) fn set(&mut self, key: u64, set: SetId) {
-        let segment = &mut self.segments[Self::segment(key)];
-        let before = segment.len;
-        segment.set(key, set);
-        self.len = self.len - before + segment.len;
-    }
-
-    /// Replaces the holders of every block of one segment.
-    pub(crate) fn update_segment(&mut self, number: usize, mut update: impl FnMut(SetId) -> SetId) {
-        let segment = &mut self.segments[number];
-        let before = segment.len;
-        segment.update(&mut update);
-        self.len = self.len - before + segment.len;
-    }
-}
-
-/// Between a half and seven eighths of it is taken, unless it is tiny.
-#[derive(Debug, Default)]
-struct Segment {
-    entries: Vec<Entry>,
-    len: usize,
-}
-
-impl Segment {
-    fn home(&self, key: u64) -> usize {
-        let rest = key << Table::SEGMENT_BITS;
-        ((u128::from(rest) * self.entries.len() as u128) >> 64) as usize
-    }
-
-    fn next(&self, i: usize) -> usize {
-        if i + 1 == self.entries.len() { 0 } else { i + 1 }
-    }
-
-    fn find(&self, key: u64) -> Option<usize> {
-        if self.entries.is_empty() {
-            return None;
-        }
-        let mut i = self.home(key);
-        loop {
-            let entry = &self.entries[i];
-            if entry.is_free() {
-                return None;
-            }
-            if entry.key() == key {
-                return Some(i);
-            }
-            i = self.next(i);
-        }
-    }
-
-    fn set(&mut self, key: u64, set: SetId) {
-        match self.find(key) {
-            Some(i) if set == SetId::EMPTY => self.remove(i),
-            Some(i) => self.entries[i].set = set,
-            None if set == SetId::EMPTY => {}
-            None => {
+    /// Gives the block the holders `set`; with none it is forgotten.
+    pub(crate) fn set(&mut self, table: &Table, key: u64, set: SetId) {
+        let number = segment_of(key);
+        let fingerprint = fingerprint(key);
+        match self.current.segments[number].find(fingerprint) {
+            Ok(i) => self.replace(number, i, fingerprint, set),
+            Err(_) if set == SetId::EMPTY => return,
+            Err(i) => {
+                self.fill[number].removed -=
+                    usize::from(self.current.segments[number].load(i) == REMOVED);
+                self.fill[number].blocks += 1;
                 self.len += 1;
-                self.fit();
-                self.place(Entry::new(key, set));
+                self.current.segments[number].store(i, set.in_word(fingerprint));
             }
         }
+        self.fit(table, number);
     }
 
-    fn place(&mut self, new: Entry) {
-        let mut i = self.home(new.key());
-        while !self.entries[i].is_free() {
-            i = self.next(i);
-        }
-        self.entries[i] = new;
-    }
-
-    /// Makes the table larger or smaller when too much or too little of it is taken.
-    fn fit(&mut self) {
-        let size = self.entries.len();
-        if self.len * 8 > size * 7 || (self.len * 2 < size && size > SIZE_MIN) {
-            self.rebuild();
-        }
-    }
-
-    /// Moves the entries to a table of which seven tenths are taken.
-    fn rebuild(&mut self) {
-        let size = (self.len * 10 / 7 + 1).max(SIZE_MIN);
-        let old = std::mem::replace(&mut self.entries, vec![FREE; size]);
-        for entry in old.into_iter().filter(|entry| !entry.is_free()) {
-            self.place(entry);
-        }
-    }
-
-    /// Frees the place `hole` and moves back what could not have its home because of it.
-    fn remove(&mut self, mut hole: usize) {
-        self.len -= 1;
-        let size = self.entries.len();
-        let mut i = hole;
-        loop {
-            i = self.next(i);
-            let entry = self.entries[i];
-            if entry.is_free() {
-                break;
-            }
-            // How far the entry is from its home, and how far the hole is behind it.
-            let displaced = (i + size - self.home(entry.key())) % size;
-            let behind = (i + size - hole) % size;
-            if displaced >= behind {
-                self.entries[hole] = entry;
-                hole = i;
+    /// Gives every block of one segment the holders that `update` makes of those it has.
+    pub(crate) fn update_segment(
+        &mut self,
+        table: &Table,
+        number: usize,
+        mut update: impl FnMut(SetId) -> SetId,
+    ) {
+        let segment = self.current.segments[number].clone();
+        for (i, word) in segment.blocks() {
+            let before = SetId::in_word_of(word);
+            let after = update(before);
+            if after != before {
+                self.replace(number, i, word ^ before.in_word(0), after);
             }
         }
-        self.entries[hole] = FREE;
-        self.fit();
+        self.fit(table, number);
     }
 
-    fn update(&mut self, update: &mut impl FnMut(SetId) -> SetId) {
-        let before = self.len;
-        for entry in self.entries.iter_mut().filter(|entry| !entry.is_free()) {
-            entry.set = update(entry.set);
-            self.len -= usize::from(entry.is_free());
+    fn replace(&mut self, number: usize, i: usize, fingerprint: u64, set: SetId) {
+        let segment = &self.current.segments[number];
+        if set == SetId::EMPTY {
+            let fill = &mut self.fill[number];
+            fill.removed = fill.removed.saturating_add_signed(segment.remove(i));
+            fill.blocks -= 1;
+            self.len -= 1;
+        } else {
+            segment.store(i, set.in_word(fingerprint));
         }
-        // Free places inside a run of entries would hide what comes after them.
-        if self.len < before {
-            self.rebuild();
+    }
+
+    /// Keeps between a third and seven eighths of a segment's places taken, also with one block more: a probe, which may
+    /// run at any moment, ends at a free place.
+    fn fit(&mut self, table: &Table, number: usize) {
+        let segment = &self.current.segments[number];
+        let (Fill { blocks, removed }, size) = (self.fill[number], segment.0.len());
+        let full = (blocks + removed + 1) * 8 > size * 7;
+        let sparse = blocks * 3 < size && size > SIZE_MIN;
+        if full || sparse {
+            let mut segments = self.current.segments.clone();
+            segments[number] = segment.resized((blocks * 10 / 7 + 1).max(SIZE_MIN));
+            self.fill[number].removed = 0;
+            let epoch = Arc::clone(&self.current.epoch);
+            self.publish(table, Generation { segments, epoch });
         }
+    }
+
+    /// Begins a new epoch with the same arrays; the old one, which ends with its last reader.
+    pub(crate) fn end_epoch(&mut self, table: &Table) -> Weak<Epoch> {
+        let old = Arc::downgrade(&self.current.epoch);
+        let segments = self.current.segments.clone();
+        self.publish(table, Generation { segments, epoch: Arc::new(Epoch) });
+        old
+    }
+
+    fn publish(&mut self, table: &Table, generation: Generation) {
+        self.current = Arc::new(generation);
+        *table.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&self.current);
     }
 }
 
