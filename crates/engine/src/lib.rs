@@ -1,6 +1,7 @@
 //! Executes steps: the scheduler's plan, the model's forward pass, sampling.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 mod cpu;
 mod engine;
 mod executor;
