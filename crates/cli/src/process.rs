@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use estafette_config::{ConfigErrors, RouterArgs, WorkerArgs, log_filter};
 use std::future::Future;
+use std::io::Read;
 use std::process::ExitCode;
-use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -85,16 +85,18 @@ async fn stop_on_signal(stopper: watch::Sender<bool>, with_parent: bool) {
         _ = interrupt.recv() => {}
         () = end_of_stdin(), if with_parent => {}
     }
-    drop(stopper.send(true));
+    let _ = stopper.send(true);
     // Signals after the first one are not listened for on purpose: the drain has its own time limit.
     stopper.closed().await;
 }
 
 /// Returns when standard input is closed or cannot be read.
 async fn end_of_stdin() {
-    let mut stdin = tokio::io::stdin();
-    let mut buffer = [0; 64];
-    while stdin.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+    let read = || {
+        let mut buffer = [0; 64];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|n| n > 0) {}
+    };
+    drop(tokio::task::spawn_blocking(read).await);
 }
 
 /// 0, 64 for bad settings, 1 for anything else; the message goes to standard error.

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Command;
+use tokio::process::{ChildStdin, Command};
 use tokio::signal::unix::{self, SignalKind, signal};
 
 /// How a flag's value is written.
@@ -41,12 +41,14 @@ impl Signals {
 pub(super) struct Child {
     name: String,
     process: tokio::process::Child,
+    /// Its end tells the process that this one is gone. Kept apart because waiting for a process closes its input.
+    _input: Option<ChildStdin>,
 }
 
 impl Child {
     /// Starts `program` with `flags`.
     pub(super) fn start(name: &str, program: &Path, flags: &[String]) -> Result<Self> {
-        let process = Command::new(program)
+        let mut process = Command::new(program)
             .args(flags)
             .arg("--exit-with-parent")
             .stdin(Stdio::piped())
@@ -55,7 +57,8 @@ impl Child {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), process })
+        let input = process.stdin.take();
+        Ok(Self { name: name.to_owned(), process, _input: input })
     }
 
     fn terminate(&self) {
