@@ -51,8 +51,12 @@ impl Request {
     /// Tokens to compute on a worker that holds the first `cached_blocks`. Never 0: the last token of a prompt is always
     /// computed, since its result gives the first token of the answer.
     pub fn uncached_tokens(&self, cached_blocks: u32) -> u32 {
-        let last_full = self.prompt_tokens.saturating_sub(1) / self.block_size.max(1);
-        self.prompt_tokens.max(1) - cached_blocks.min(last_full) * self.block_size
+        self.prompt_tokens.max(1) - cached_blocks.min(self.cacheable_blocks()) * self.block_size
+    }
+
+    /// Full blocks in front of the last token.
+    pub(crate) fn cacheable_blocks(&self) -> u32 {
+        self.prompt_tokens.saturating_sub(1) / self.block_size.max(1)
     }
 
     /// Blocks that the prompt and the first token take.
@@ -64,10 +68,14 @@ impl Request {
 impl Candidate {
     /// Why it cannot take `request`, if it cannot. Counts exactly as the worker's scheduler does.
     pub fn filtered(&self, request: &Request) -> Option<Filtered> {
+        self.filtered_for(request.blocks())
+    }
+
+    pub(crate) fn filtered_for(&self, blocks: u64) -> Option<Filtered> {
         if self.draining {
             return Some(Filtered::Draining);
         }
-        if request.blocks() > self.load.total_blocks {
+        if blocks > self.load.total_blocks {
             return Some(Filtered::TooSmall);
         }
         let waiting = self.load.waiting_sequences + self.pending.sequences;

@@ -77,16 +77,18 @@ pub fn choose(
     rng: &mut SplitMix64,
 ) -> Result<Decision, NoChoice> {
     let scorer = Scorer::new(request, config);
-    let pools = Pools::new(&scorer, prefill, decode);
+    let decode_scores = DecodeScores::new(&scorer, decode);
+    let (aggregated_scores, decode_pressure) = decode_scores.aggregated.finish(&scorer);
     let aggregated =
-        pick(decode, &pools.aggregated, config, rng).ok_or_else(|| no_choice(request, decode))?;
-    let streamer = pick(decode, &pools.decode, config, rng);
-    let prefiller = pick(prefill, &pools.prefill, config, rng);
-    let alone = scorer.aggregated(aggregated, pools.decode_pressure);
+        pick(decode, &aggregated_scores, config, rng).ok_or_else(|| no_choice(&scorer, decode))?;
+    let streamer = pick(decode, &decode_scores.decode, config, rng);
+    let (prefill_scores, prefill_pressure) = Scores::prefill(&scorer, prefill).finish(&scorer);
+    let prefiller = pick(prefill, &prefill_scores, config, rng);
+    let alone = scorer.aggregated(aggregated).under(decode_pressure);
     let (Some(prefiller), Some(streamer)) = (prefiller, streamer) else {
         return Ok(on_one(&scorer, aggregated, &alone, Reason::NoPrefillWorker, None));
     };
-    let first = scorer.prefill(prefiller, pools.prefill_pressure);
+    let first = scorer.prefill(prefiller).under(prefill_pressure);
     let pair = first.total() + scorer.decode(streamer).total();
     if let Some(reason) = deflection(&scorer, aggregated, &alone, &first, pair) {
         return Ok(on_one(&scorer, aggregated, &alone, reason, Some(pair)));
@@ -137,51 +139,89 @@ fn deflection(
     (alone.total() + margin < pair).then_some(Reason::Deflected)
 }
 
-/// The scores of all candidates; infinite for those that cannot take the request.
+/// The scores of a pool's candidates for computing the prompt, before the cost to others is known: that takes the pool's
+/// average. Infinite for those that cannot take the request.
 #[derive(Debug)]
-pub(crate) struct Pools {
-    pub(crate) prefill_pressure: f64,
-    pub(crate) decode_pressure: f64,
+pub(crate) struct Scores {
+    totals: Vec<f64>,
     prefill: Vec<f64>,
-    decode: Vec<f64>,
-    aggregated: Vec<f64>,
+    backlog: f64,
+    count: f64,
 }
 
-impl Pools {
-    pub(crate) fn new(scorer: &Scorer<'_>, prefill: &[Candidate], decode: &[Candidate]) -> Self {
-        let prefill_pressure = pressure(scorer, prefill);
-        let decode_pressure = pressure(scorer, decode);
-        let score = |pool: &[Candidate], terms: &dyn Fn(&Candidate) -> Terms| -> Vec<f64> {
-            pool.iter()
-                .map(|candidate| match candidate.filtered(scorer.request) {
-                    None => terms(candidate).total(),
-                    Some(_) => f64::INFINITY,
-                })
-                .collect()
-        };
-        Self {
-            prefill: score(prefill, &|c| scorer.prefill(c, prefill_pressure)),
-            decode: score(decode, &|c| scorer.decode(c)),
-            aggregated: score(decode, &|c| scorer.aggregated(c, decode_pressure)),
-            prefill_pressure,
-            decode_pressure,
+impl Scores {
+    fn with_capacity(candidates: usize) -> Self {
+        let new = || Vec::with_capacity(candidates);
+        Self { totals: new(), prefill: new(), backlog: 0.0, count: 0.0 }
+    }
+
+    pub(crate) fn prefill(scorer: &Scorer<'_>, pool: &[Candidate]) -> Self {
+        let mut scores = Self::with_capacity(pool.len());
+        for candidate in pool {
+            if scorer.filtered(candidate).is_some() {
+                scores.leave_out();
+            } else {
+                scores.push(&scorer.prefill(candidate), scorer.backlog(candidate));
+            }
         }
+        scores
+    }
+
+    fn push(&mut self, terms: &Terms, backlog: f64) {
+        self.totals.push(terms.total());
+        self.prefill.push(terms.prefill);
+        self.backlog += backlog;
+        self.count += 1.0;
+    }
+
+    fn leave_out(&mut self) {
+        self.totals.push(f64::INFINITY);
+        self.prefill.push(0.0);
+    }
+
+    /// What the average backlog of those who can be chosen makes of a second of work.
+    pub(crate) fn pressure(&self, scorer: &Scorer<'_>) -> f64 {
+        scorer.pressure(self.backlog / self.count.max(1.0))
+    }
+
+    /// With the cost to others; and the pressure.
+    fn finish(mut self, scorer: &Scorer<'_>) -> (Vec<f64>, f64) {
+        let pressure = self.pressure(scorer);
+        for (total, prefill) in self.totals.iter_mut().zip(&self.prefill) {
+            *total += prefill * pressure;
+        }
+        (self.totals, pressure)
     }
 }
 
-fn no_choice(request: &Request, decode: &[Candidate]) -> NoChoice {
-    let full = |c: &Candidate| c.filtered(request) == Some(Filtered::QueueFull);
+/// The scores of the decode pool in both of its parts.
+#[derive(Debug)]
+pub(crate) struct DecodeScores {
+    pub(crate) aggregated: Scores,
+    decode: Vec<f64>,
+}
+
+impl DecodeScores {
+    pub(crate) fn new(scorer: &Scorer<'_>, pool: &[Candidate]) -> Self {
+        let mut aggregated = Scores::with_capacity(pool.len());
+        let mut decode = Vec::with_capacity(pool.len());
+        for candidate in pool {
+            if scorer.filtered(candidate).is_some() {
+                aggregated.leave_out();
+                decode.push(f64::INFINITY);
+            } else {
+                let (taking_over, alone) = scorer.decode_and_aggregated(candidate);
+                aggregated.push(&alone, scorer.backlog(candidate));
+                decode.push(taking_over.total());
+            }
+        }
+        Self { aggregated, decode }
+    }
+}
+
+fn no_choice(scorer: &Scorer<'_>, decode: &[Candidate]) -> NoChoice {
+    let full = |c: &Candidate| scorer.filtered(c) == Some(Filtered::QueueFull);
     if decode.iter().any(full) { NoChoice::Saturated } else { NoChoice::NoWorker }
-}
-
-/// What the average backlog of those who can be chosen makes of a second of work.
-fn pressure(scorer: &Scorer<'_>, pool: &[Candidate]) -> f64 {
-    let (mut sum, mut count) = (0.0, 0.0f64);
-    for candidate in pool.iter().filter(|c| c.filtered(scorer.request).is_none()) {
-        sum += scorer.backlog(candidate);
-        count += 1.0;
-    }
-    scorer.pressure(sum / count.max(1.0))
 }
 
 /// One of the best, at random among equals.

@@ -40,7 +40,7 @@ impl Default for RoutingConfig {
             deflection_margin_ratio: 0.1,
             append_tokens: 512,
             tie_seconds: 0.0005,
-            tie_ratio: 0.01,
+            tie_ratio: 0.005,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The score of one candidate, term by term, in seconds.
 
-use crate::{Candidate, Request, RoutingConfig};
+use crate::{Candidate, Filtered, Request, RoutingConfig};
 
 /// Every term of a score. Lower is better; the score is the sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,21 +33,28 @@ impl Terms {
             + self.others
     }
 
+    /// With what the pool's backlog makes of this prompt's cost to others.
+    pub(crate) fn under(self, pressure: f64) -> Self {
+        Self { others: self.prefill * pressure, ..self }
+    }
+
     /// When the first token is expected, if this candidate computes the prompt.
     pub fn first_token(&self) -> f64 {
         self.queue + self.seat + self.prefill
     }
 }
 
-/// What is the same for all candidates of a decision.
+/// What is the same for all candidates of a decision, so that each costs few operations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scorer<'a> {
     pub(crate) request: &'a Request,
     pub(crate) config: &'a RoutingConfig,
+    /// Expected length.
     answer: f64,
-    chunk: f64,
+    steps_per_token: f64,
     prompt: f64,
     blocks: u64,
+    cacheable_blocks: u32,
 }
 
 impl<'a> Scorer<'a> {
@@ -56,10 +63,22 @@ impl<'a> Scorer<'a> {
             request,
             config,
             answer: f64::from(request.max_tokens.min(config.expected_answer_tokens)),
-            chunk: f64::from(config.chunk_tokens.max(1)),
+            steps_per_token: 1.0 / f64::from(config.chunk_tokens.max(1)),
             prompt: f64::from(request.prompt_tokens),
             blocks: request.blocks(),
+            cacheable_blocks: request.cacheable_blocks(),
         }
+    }
+
+    /// Why the candidate cannot take the request, if it cannot.
+    pub(crate) fn filtered(&self, candidate: &Candidate) -> Option<Filtered> {
+        candidate.filtered_for(self.blocks)
+    }
+
+    /// Tokens to compute there.
+    pub(crate) fn uncached(&self, candidate: &Candidate) -> u32 {
+        let cached = candidate.cached_blocks.min(self.cacheable_blocks);
+        self.request.prompt_tokens.max(1) - cached * self.request.block_size
     }
 
     /// Time until the prompt tokens that are ahead are computed.
@@ -73,46 +92,54 @@ impl<'a> Scorer<'a> {
     }
 
     /// As the one that computes the prompt and hands it over.
-    pub(crate) fn prefill(&self, candidate: &Candidate, pressure: f64) -> Terms {
-        let uncached = f64::from(self.request.uncached_tokens(candidate.cached_blocks));
+    pub(crate) fn prefill(&self, candidate: &Candidate) -> Terms {
+        let uncached = f64::from(self.uncached(candidate));
         let prefill = self.compute(candidate, uncached);
         let ahead = candidate.prefill_tokens_ahead() as f64;
-        let queue = self.compute(candidate, ahead + uncached) - prefill;
-        Terms { queue, prefill, others: prefill * pressure, ..Terms::default() }
+        let queue = (self.compute(candidate, ahead + uncached) - prefill).max(0.0);
+        Terms { queue, prefill, ..Terms::default() }
     }
 
     /// As the one that takes the KV over and streams the answer.
     pub(crate) fn decode(&self, candidate: &Candidate) -> Terms {
-        let held = f64::from(candidate.cached_blocks) * f64::from(self.request.block_size);
-        let missing = (self.prompt - held).max(0.0);
-        Terms {
-            hand_off: self.config.hand_off_seconds
-                + self.config.hand_off_seconds_per_token * missing,
-            ..self.answer(candidate)
-        }
+        self.take_over(candidate, self.answer(candidate))
     }
 
     /// As the one that does it all.
-    pub(crate) fn aggregated(&self, candidate: &Candidate, pressure: f64) -> Terms {
-        let own = self.prefill(candidate, pressure);
+    pub(crate) fn aggregated(&self, candidate: &Candidate) -> Terms {
+        self.alone(candidate, self.answer(candidate))
+    }
+
+    /// Both of them, for less.
+    pub(crate) fn decode_and_aggregated(&self, candidate: &Candidate) -> (Terms, Terms) {
         let answer = self.answer(candidate);
+        (self.take_over(candidate, answer), self.alone(candidate, answer))
+    }
+
+    fn take_over(&self, candidate: &Candidate, answer: Terms) -> Terms {
+        let held = f64::from(candidate.cached_blocks) * f64::from(self.request.block_size);
+        let missing = (self.prompt - held).max(0.0);
+        let config = self.config;
+        let hand_off = config.hand_off_seconds + config.hand_off_seconds_per_token * missing;
+        Terms { hand_off, ..answer }
+    }
+
+    fn alone(&self, candidate: &Candidate, answer: Terms) -> Terms {
+        let Terms { queue, prefill, .. } = self.prefill(candidate);
         let slowed = candidate.load.decoding_sequences as f64;
-        let uncached = f64::from(self.request.uncached_tokens(candidate.cached_blocks));
-        let delay = slowed * uncached * candidate.step.per_prefill_token;
-        Terms {
-            queue: own.queue,
-            prefill: own.prefill,
-            others: own.others,
-            interference: answer.interference + delay,
-            ..answer
-        }
+        let delay = f64::from(self.uncached(candidate)) * candidate.step.per_prefill_token;
+        Terms { queue, prefill, interference: answer.interference + slowed * delay, ..answer }
     }
 
     /// Time for `tokens` prompt tokens, with the sequences that decode there in every step.
     fn compute(&self, candidate: &Candidate, tokens: f64) -> f64 {
         let (load, step) = (&candidate.load, &candidate.step);
         let decode = step.decode_step(load.decoding_sequences as f64, load.decoding_tokens as f64);
-        (tokens / self.chunk).ceil() * decode + tokens * step.per_prefill_token
+        // Rounded up by hand: without SSE 4.1, which is not in the x86-64 baseline, `ceil` is a call.
+        let steps = tokens * self.steps_per_token;
+        let whole = f64::from(steps as u32);
+        let steps = whole + f64::from(u8::from(whole < steps));
+        steps * decode + tokens * step.per_prefill_token
     }
 
     fn answer(&self, candidate: &Candidate) -> Terms {
@@ -132,14 +159,19 @@ impl<'a> Scorer<'a> {
     /// How many answers' time passes until there is a seat and enough blocks: both come back at the rate at which answers
     /// end.
     fn shortage(&self, candidate: &Candidate) -> f64 {
-        let seats = f64::from(candidate.max_num_seqs.max(1));
-        let seats_missing = (candidate.sequences() as f64 + 1.0 - seats).max(0.0) / seats;
-        let block_size = u64::from(self.request.block_size.max(1));
+        let seats = u64::from(candidate.max_num_seqs.max(1));
+        let seats_missing = (candidate.sequences() + 1).saturating_sub(seats);
         let held = u64::from(candidate.cached_blocks).min(self.blocks);
-        let wanted = self.blocks - held + candidate.pending.context_tokens / block_size;
-        let total = candidate.load.total_blocks.max(1) as f64;
-        let blocks_missing = wanted.saturating_sub(candidate.load.free_blocks) as f64 / total;
-        seats_missing.max(blocks_missing)
+        let tokens = (self.blocks - held) * u64::from(self.request.block_size)
+            + candidate.pending.context_tokens;
+        let free_tokens = candidate.load.free_blocks * u64::from(self.request.block_size);
+        let tokens_missing = tokens.saturating_sub(free_tokens);
+        if seats_missing == 0 && tokens_missing == 0 {
+            return 0.0;
+        }
+        let total = candidate.load.total_blocks.max(1) * u64::from(self.request.block_size.max(1));
+        let of_seats = seats_missing as f64 / seats as f64;
+        of_seats.max(tokens_missing as f64 / total as f64)
     }
 }
 

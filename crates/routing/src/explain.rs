@@ -1,6 +1,6 @@
 //! The decision, term by term.
 
-use crate::choose::Pools;
+use crate::choose::{DecodeScores, Scores};
 use crate::cost::Scorer;
 use crate::{Candidate, Filtered, Request, RoutingConfig, Terms};
 
@@ -38,21 +38,22 @@ pub fn explain(
     config: &RoutingConfig,
 ) -> Explanation {
     let scorer = Scorer::new(request, config);
-    let pools = Pools::new(&scorer, prefill, decode);
+    let prefill_pressure = Scores::prefill(&scorer, prefill).pressure(&scorer);
+    let decode_pressure = DecodeScores::new(&scorer, decode).aggregated.pressure(&scorer);
     let all = |pool: &[Candidate], terms: &dyn Fn(&Candidate) -> Terms| -> Vec<Explained> {
         pool.iter()
             .map(|candidate| Explained {
                 slot: candidate.slot,
-                uncached_tokens: request.uncached_tokens(candidate.cached_blocks),
-                score: candidate.filtered(request).map_or_else(|| Ok(terms(candidate)), Err),
+                uncached_tokens: scorer.uncached(candidate),
+                score: scorer.filtered(candidate).map_or_else(|| Ok(terms(candidate)), Err),
             })
             .collect()
     };
     Explanation {
-        prefill: all(prefill, &|c| scorer.prefill(c, pools.prefill_pressure)),
+        prefill: all(prefill, &|c| scorer.prefill(c).under(prefill_pressure)),
         decode: all(decode, &|c| scorer.decode(c)),
-        aggregated: all(decode, &|c| scorer.aggregated(c, pools.decode_pressure)),
-        prefill_pressure: pools.prefill_pressure,
-        decode_pressure: pools.decode_pressure,
+        aggregated: all(decode, &|c| scorer.aggregated(c).under(decode_pressure)),
+        prefill_pressure,
+        decode_pressure,
     }
 }

@@ -122,7 +122,7 @@ impl StepModel {
         }
     }
 
-    /// Solves the normal equations, in units of a typical step, by Cholesky's method without roots.
+    /// Solves the normal equations, in units of a typical step.
     fn solve(&self, fixed: [bool; TERMS]) -> [f64; TERMS] {
         let prior = [
             self.prior.base,
@@ -156,8 +156,9 @@ fn solve_positive(mut matrix: [[f64; TERMS]; TERMS], mut right: [f64; TERMS]) ->
     for i in 0..TERMS {
         for row in i + 1..TERMS {
             let factor = matrix[row][i] / matrix[i][i];
-            for column in i..TERMS {
-                matrix[row][column] -= factor * matrix[i][column];
+            let pivot = matrix[i];
+            for (value, above) in matrix[row].iter_mut().zip(pivot) {
+                *value -= factor * above;
             }
             right[row] -= factor * right[i];
         }
