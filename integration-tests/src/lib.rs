@@ -8,6 +8,8 @@
     reason = "a test's helper fails the test"
 )]
 
+pub mod cluster;
+pub mod http;
 pub mod leg;
 pub mod membership;
 pub mod model;

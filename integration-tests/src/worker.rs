@@ -27,6 +27,10 @@ pub struct WorkerOptions {
     pub max_num_batched_tokens: u32,
     /// The most sequences that run at once.
     pub max_num_seqs: u32,
+    /// The most sequences that wait.
+    pub max_waiting: u32,
+    /// Layers that travel together.
+    pub layers_per_group: u32,
     /// Grace for running sequences.
     pub drain_timeout: Duration,
     /// What runs the model.
@@ -41,6 +45,8 @@ impl Default for WorkerOptions {
             kv_bytes: 512 * TINY_BLOCK_BYTES,
             max_num_batched_tokens: 64,
             max_num_seqs: 16,
+            max_waiting: 1024,
+            layers_per_group: 1,
             drain_timeout: PATIENCE,
             backend: BackendKind::Cpu,
         }
@@ -81,9 +87,9 @@ impl WorkerOptions {
                 kv_memory: ByteSize(self.kv_bytes),
                 max_num_batched_tokens: self.max_num_batched_tokens,
                 max_num_seqs: self.max_num_seqs,
-                max_waiting: 1024,
+                max_waiting: self.max_waiting,
                 max_model_len: None,
-                layers_per_group: 1,
+                layers_per_group: self.layers_per_group,
                 backend: self.backend,
                 kernel_tier: None,
             },

@@ -24,6 +24,11 @@ use tonic::transport::server::TcpIncoming;
 /// Commands that may wait for the engine's thread between two steps.
 const COMMAND_QUEUE: usize = 4096;
 
+/// Legs and subscriptions on one connection. Beyond the usual limit of 200 they would wait unseen: it is the
+/// engine's queue that refuses.
+const STREAMS_MAX: u32 = 4096;
+/// A router that does not answer a ping for this long is gone, and nobody wants its legs any more.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What is left after the grace must end within this time, step by step.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -215,6 +220,9 @@ async fn serve_grpc<T: Send + 'static>(
     mut leave: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(v1::worker_server::WorkerServer::new(service.clone()))
         .add_service(v1::worker_state_server::WorkerStateServer::new(service))
         .serve_with_incoming_shutdown(

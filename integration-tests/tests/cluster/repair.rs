@@ -1,0 +1,88 @@
+//! Processes that die: the cluster goes on with those that are left, and says so when none is.
+
+use estafette_integration_tests::PATIENCE;
+use estafette_integration_tests::cluster::{Cluster, chat_body, send};
+use rustix::process::Signal;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_worker_that_stops_answering_its_router_is_not_chosen() {
+    // Started by hand: `up` ends when one of its processes does.
+    let cluster = Cluster::start(&["--prefill", "0"]);
+    let worker = Extra::start(&cluster, "decode-worker", "extra-0");
+    wait(|| cluster.metric("estafette_workers", &["decode"]) == 2);
+    send(worker.0.id(), Signal::KILL);
+    wait(|| cluster.metric("estafette_workers", &["decode"]) == 1);
+    for _ in 0..4 {
+        cluster.chat("Still there?", &json!({ "max_tokens": 2 }));
+    }
+}
+
+#[test]
+fn a_prefill_worker_killed_in_the_middle_costs_no_request() {
+    let cluster = Cluster::start(&["--prefill", "0"]);
+    let expected = answers(&cluster);
+    let worker = Extra::start(&cluster, "prefill-worker", "extra-1");
+    wait(|| cluster.metric("estafette_workers", &["prefill"]) == 1);
+    let running = std::thread::scope(|scope| {
+        let running = scope.spawn(|| answers(&cluster));
+        wait(|| cluster.metric("estafette_worker_steps_total", &["extra-1"]) > 2);
+        send(worker.0.id(), Signal::KILL);
+        running.join().unwrap()
+    });
+    assert_eq!(running, expected, "the same tokens as if nothing had happened");
+    cluster.wait_until_idle();
+    let free = cluster.metric("estafette_worker_free_blocks", &["decode"]);
+    assert_eq!(free, cluster.metric("estafette_worker_total_blocks", &["decode"]));
+}
+
+/// Texts of eight long prompts at once, never cached.
+fn answers(cluster: &Cluster) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let sent: Vec<_> = (0..8)
+            .map(|i| {
+                scope.spawn(move || {
+                    let story =
+                        format!("Lap {i}. ") + &"The runner leans into the bend. ".repeat(90);
+                    let extra = json!({ "max_tokens": 6, "temperature": 0 });
+                    let reply =
+                        cluster.http.post("/v1/chat/completions", &chat_body(&story, &extra));
+                    assert_eq!(reply.status, 200, "{}", reply.text);
+                    reply.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+                })
+            })
+            .collect();
+        sent.into_iter().map(|answer| answer.join().unwrap()).collect()
+    })
+}
+
+fn wait(mut until: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !until() {
+        assert!(began.elapsed() < PATIENCE, "it does not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A worker that `up` knows nothing of.
+struct Extra(std::process::Child);
+
+impl Extra {
+    fn start(cluster: &Cluster, command: &str, id: &str) -> Self {
+        let program = estafette_integration_tests::cluster::program();
+        let child = std::process::Command::new(program)
+            .args([command, "--id", id, "--router", &cluster.grpc_address, "--threads", "1"])
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
