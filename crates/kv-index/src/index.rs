@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Blocks after which a writer lets others in.
 const BATCH: usize = 1024;
+/// Blocks that a lookup looks up at once.
+const GROUP: usize = 16;
 
 /// A worker, as a small number that the caller gives: memory grows with the largest one, and blocks of numbers from 2^23
 /// on are not kept. It may be given to another worker after [`KvIndex::remove_worker`].
@@ -118,13 +120,19 @@ impl KvIndex {
             return Matches::default();
         }
         let mut running = self.sets.with_slots(previous, Running::new);
-        for (block, &hash) in (1..).zip(others) {
-            let set = table.get(key(hash));
-            if set != previous && !self.sets.with_slots(set, |holders| running.keep(block, holders))
-            {
-                break;
+        let mut block = 0;
+        for group in others.chunks(GROUP) {
+            // The last group is filled up with keys that are looked at and not used.
+            let keys = std::array::from_fn(|i| group.get(i).map_or(0, |&hash| key(hash)));
+            let sets: [SetId; GROUP] = table.get_all(keys);
+            for &set in &sets[..group.len()] {
+                block += 1;
+                let changed = set != previous;
+                previous = set;
+                if changed && !self.sets.with_slots(set, |slots| running.keep(block, slots)) {
+                    return running.finish(block);
+                }
             }
-            previous = set;
         }
         running.finish(hashes.len() as u32)
     }

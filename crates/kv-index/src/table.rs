@@ -66,7 +66,19 @@ impl Table {
 impl Generation {
     /// The block's holders.
     pub(crate) fn get(&self, key: u64) -> SetId {
-        self.segments[segment_of(key)].get(fingerprint(key))
+        let [set] = self.get_all([key]);
+        set
+    }
+
+    /// The holders of each block. Every block's home is read before the first is looked at, so that the cache misses
+    /// overlap: how far a probe goes on from its home cannot be predicted, and a wrong guess waits for its word.
+    pub(crate) fn get_all<const N: usize>(&self, keys: [u64; N]) -> [SetId; N] {
+        let homes = keys.map(|key| {
+            let segment = &self.segments[segment_of(key)];
+            let home = segment.home(fingerprint(key));
+            (segment, fingerprint(key), home, segment.load(home))
+        });
+        homes.map(|(segment, fingerprint, home, word)| segment.probe(fingerprint, home, word))
     }
 }
 
@@ -105,18 +117,18 @@ impl Segment {
         i.checked_sub(1).unwrap_or(self.0.len() - 1)
     }
 
-    fn get(&self, fingerprint: u64) -> SetId {
-        let mut i = self.home(fingerprint);
-        loop {
-            let word = self.load(i);
-            if word == FREE {
-                return SetId::EMPTY;
-            }
+    /// The holders of the block, looked for from place `i` on, which has `word`.
+    fn probe(&self, fingerprint: u64, mut i: usize, mut word: u64) -> SetId {
+        while word != FREE {
             match SetId::of(word ^ fingerprint) {
                 Some(set) if set != SetId::EMPTY => return set,
-                _ => i = self.after(i),
+                _ => {
+                    i = self.after(i);
+                    word = self.load(i);
+                }
             }
         }
+        SetId::EMPTY
     }
 
     /// Where the block is, or else the first place that it could have.
