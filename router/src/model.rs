@@ -38,7 +38,7 @@ impl ServedModel {
         let digest = file.digest();
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Ok(Self {
-            name: settings.served_model_name.clone().unwrap_or_else(|| name(&file, settings)),
+            name: settings.served_model_name.clone().unwrap_or_else(|| file_name(settings)),
             tokenizer,
             digest,
             seed: HashSeed::new(&digest, "", ""),
@@ -53,9 +53,8 @@ impl ServedModel {
     }
 }
 
-/// The name in the file, else the file's own.
-fn name(file: &GgufFile, settings: &RouterSettings) -> String {
-    let inside = file.text("general.name").ok().filter(|name| !name.trim().is_empty());
-    let outside = settings.model.file_stem().and_then(|stem| stem.to_str());
-    inside.or(outside).unwrap_or("default").to_owned()
+/// The file's name without its ending: what people call a model, unlike `general.name`, which converters fill.
+fn file_name(settings: &RouterSettings) -> String {
+    let stem = settings.model.file_stem().and_then(|stem| stem.to_str());
+    stem.unwrap_or("default").to_owned()
 }

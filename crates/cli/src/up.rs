@@ -11,7 +11,7 @@ use crate::process::runtime;
 use anyhow::{Context, Result, bail};
 use children::{Child, Children};
 use clap::Args;
-use estafette_config::{EngineArgs, RouterArgs, Transport, WorkerArgs};
+use estafette_config::{ConfigError, ConfigErrors, EngineArgs, RouterArgs, Transport, WorkerArgs};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) struct UpArgs {
     /// Address of the gRPC API.
     #[arg(long, default_value = "127.0.0.1:8001")]
     grpc: SocketAddr,
-    /// Name under which clients ask for the model; the one in the file when left out.
+    /// Name under which clients ask for the model; the file's name when left out.
     #[arg(long)]
     served_model_name: Option<String>,
     /// How KV blocks travel from prefill to decode workers.
@@ -57,17 +57,25 @@ pub(crate) fn run(args: UpArgs) -> Result<()> {
     runtime()?.block_on(supervise(args))
 }
 
-/// Finds bad flags before any process starts, in the words of the process that would refuse them.
-fn check(args: &UpArgs) -> Result<()> {
-    router_args(args).check()?;
-    worker_args(args).check()?;
-    if args.decode == 0 {
-        bail!("`--decode`: at least one decode worker is needed");
+/// Finds bad flags before any process starts, in the words of the process that would refuse them; each once.
+fn check(args: &UpArgs) -> Result<(), ConfigErrors> {
+    let mut problems = Vec::new();
+    let checks = [router_args(args).check().err(), worker_args(args).check().err()];
+    for ConfigErrors(found) in checks.into_iter().flatten() {
+        problems.extend(found);
     }
-    if args.prefill + args.decode > WORKERS_MAX {
-        bail!("`--prefill` and `--decode`: at most {WORKERS_MAX} workers on one machine");
-    }
-    Ok(())
+    let own = [
+        (args.decode > 0, "--decode", "at least one decode worker is needed".to_owned()),
+        (
+            args.prefill + args.decode <= WORKERS_MAX,
+            "--prefill",
+            format!("at most {WORKERS_MAX} workers together with --decode on one machine"),
+        ),
+    ];
+    let wrong = own.into_iter().filter(|(fine, ..)| !fine);
+    problems.extend(wrong.map(|(_, flag, problem)| ConfigError::Invalid { flag, problem }));
+    problems.dedup();
+    if problems.is_empty() { Ok(()) } else { Err(ConfigErrors(problems)) }
 }
 
 fn router_args(args: &UpArgs) -> RouterArgs {

@@ -12,7 +12,7 @@ pub struct RouterArgs {
     /// The model that the workers serve: a GGUF file, read for its tokenizer and chat template.
     #[arg(long)]
     pub model: Option<PathBuf>,
-    /// Name under which clients ask for the model; the one in the file when left out.
+    /// Name under which clients ask for the model; the file's name when left out.
     #[arg(long)]
     pub served_model_name: Option<String>,
     /// Address of the OpenAI-compatible HTTP API.
@@ -40,7 +40,7 @@ pub struct RouterArgs {
 pub struct RouterSettings {
     /// An existing file.
     pub model: PathBuf,
-    /// `None`: the name in the file.
+    /// `None`: the file's name.
     pub served_model_name: Option<String>,
     /// Of the HTTP API.
     pub http: SocketAddr,

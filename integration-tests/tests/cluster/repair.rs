@@ -37,14 +37,14 @@ fn a_prefill_worker_killed_in_the_middle_costs_no_request() {
     assert_eq!(free, cluster.metric("estafette_worker_total_blocks", &["decode"]));
 }
 
-/// Texts of eight long prompts at once, never cached.
+/// Texts of six long prompts at once, never cached.
 fn answers(cluster: &Cluster) -> Vec<String> {
     std::thread::scope(|scope| {
-        let sent: Vec<_> = (0..8)
+        let sent: Vec<_> = (0..6)
             .map(|i| {
                 scope.spawn(move || {
                     let story =
-                        format!("Lap {i}. ") + &"The runner leans into the bend. ".repeat(90);
+                        format!("Lap {i}. ") + &"The runner leans into the bend. ".repeat(45);
                     let extra = json!({ "max_tokens": 6, "temperature": 0 });
                     let reply =
                         cluster.http.post("/v1/chat/completions", &chat_body(&story, &extra));
