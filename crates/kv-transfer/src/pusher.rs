@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 /// Which ways into a decode worker's pool may be used.
@@ -115,22 +116,29 @@ impl Pusher {
         let permit = self.outcomes.clone().try_reserve_owned().map_err(|_| PusherFull)?;
         let PushRequest { transfer, endpoint, table, deadline } = request;
         let key = (endpoint.worker_id.clone(), endpoint.incarnation);
+        let slot = Arc::new(Slot::default());
+        let start = Start { transfer, table, deadline, slot: slot.clone(), permit };
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.retain(|_, connection| !connection.starts.is_closed());
-        let connection = connections.entry(key).or_insert_with(|| self.connect(endpoint));
-        let slot = Arc::new(Slot::default());
-        let handle =
-            PushHandle { transfer, slot: slot.clone(), wake: connection.wake.clone(), over: false };
-        let start = Start { transfer, table, deadline, slot, permit };
-        connection.starts.try_send(start).map_err(|_| PusherFull)?;
-        Ok(handle)
+        let taken = match connections.get(&key) {
+            Some(connection) => connection.starts.try_send(start).map_err(TrySendError::into_inner),
+            None => Err(start),
+        };
+        // There is none yet, or it has broken this very moment.
+        if let Err(start) = taken {
+            connections.insert(key.clone(), self.connect(endpoint, start)?);
+        }
+        let wake = connections.get(&key).map(|c| c.wake.clone()).ok_or(PusherFull)?;
+        Ok(PushHandle { transfer, slot, wake, over: false })
     }
 
-    fn connect(&self, endpoint: KvEndpoint) -> Connection {
+    /// A new connection that has its first transfer before it can fail.
+    fn connect(&self, endpoint: KvEndpoint, first: Start) -> Result<Connection, PusherFull> {
         let (starts, queue) = mpsc::channel(self.settings.limits.transfers_max.max(1));
+        starts.try_send(first).map_err(|_| PusherFull)?;
         let wake = Arc::new(Notify::new());
         self.runtime.spawn(run(endpoint, self.settings.clone(), queue, wake.clone()));
-        Connection { starts, wake }
+        Ok(Connection { starts, wake })
     }
 }
 
