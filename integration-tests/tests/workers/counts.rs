@@ -162,28 +162,32 @@ async fn snapshot_and_deltas_give_the_cache() {
     let options = WorkerOptions::default().blocks(40);
     let prefill = TestWorker::start(Role::Prefill, &options).await;
     let decode = TestWorker::start(Role::Decode, &options).await;
-    let mut from_the_start =
-        (StateView::subscribe(&prefill).await, StateView::subscribe(&decode).await);
+    let mut of_prefill = StateView::subscribe(&prefill).await;
+    let mut of_decode = StateView::subscribe(&decode).await;
     let mut halfway = None;
-    for round in 0..20 {
+    for round in 1..=20 {
         let requests: Vec<_> = (0..4)
             .map(|i| {
-                TestRequest::greedy(prompt(round * 4 + i, 60 + 30 * i as usize, TINY_VOCAB), 20)
+                let len = 60 + 30 * i as usize;
+                TestRequest::greedy(prompt(round * 4 + i, len, TINY_VOCAB), 20)
             })
             .collect();
-        join_all(requests.iter().map(|request| disaggregated(&prefill, &decode, request))).await;
+        // The streams are read meanwhile: who lags behind is cut off.
+        tokio::join!(
+            join_all(requests.iter().map(|request| disaggregated(&prefill, &decode, request))),
+            of_prefill.until(|view| view.load.done.generated == round * 4),
+            of_decode.until(|view| view.load.done.generated == round * 4 * 19),
+        );
         if round == 10 {
             halfway = Some(StateView::subscribe(&decode).await);
+        } else if let Some(view) = &mut halfway {
+            view.until(|view| view.load.done.generated == round * 4 * 19).await;
         }
-        from_the_start.0.catch_up().await;
-        from_the_start.1.catch_up().await;
     }
     let mut halfway = halfway.expect("it was round 10 once");
-    for (worker, view) in [
-        (&prefill, &mut from_the_start.0),
-        (&decode, &mut from_the_start.1),
-        (&decode, &mut halfway),
-    ] {
+    for (worker, view) in
+        [(&prefill, &mut of_prefill), (&decode, &mut of_decode), (&decode, &mut halfway)]
+    {
         let fresh = idle_state(worker).await;
         view.until(|view| view.load == fresh.load).await;
         assert_eq!(view.hashes, fresh.hashes);

@@ -152,7 +152,7 @@ async fn a_prefill_worker_may_die_in_the_middle() {
         let mut prefill = TestWorker::start(Role::Prefill, &options).await;
         let decode = TestWorker::start(Role::Decode, &options).await;
         let mut state = StateView::subscribe(&decode).await;
-        let request = TestRequest::greedy(prompt(10, 300, 40_000), 8);
+        let request = TestRequest::greedy(prompt(10, 200, 40_000), 4);
         let transfer = new_transfer();
         let leg = start_decode(&decode, &request, transfer).await.expect("taken in");
         let first = start_prefill(&prefill, &request, transfer, decode.kv()).await;
