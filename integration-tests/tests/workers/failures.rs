@@ -225,3 +225,19 @@ async fn a_transfer_has_one_leg_on_each_side() {
     idle_state(&prefill).await;
     idle_state(&decode).await;
 }
+
+/// The second push never begins while the first one waits for its decode leg.
+#[tokio::test]
+async fn a_push_that_cannot_begin_holds_no_blocks() {
+    let prefill = start(Role::Prefill, Transport::Auto).await;
+    let decode = start(Role::Decode, Transport::Auto).await;
+    let transfer = new_transfer();
+    for seed in [13, 14] {
+        let leg = start_prefill(&prefill, &request(seed), transfer, decode.kv()).await;
+        leg.expect("taken in").finish().await.expect("the first token is there all the same");
+    }
+    let mut state = StateView::subscribe(&prefill).await;
+    let total = state.load.total_blocks;
+    assert_eq!(state.load.free_blocks, total - 7, "of the first alone");
+    state.until_idle().await;
+}

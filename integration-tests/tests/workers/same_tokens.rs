@@ -5,6 +5,7 @@ use estafette_integration_tests::leg::{
     BothLegs, LegAnswer, TestRequest, aggregated, disaggregated, new_transfer, start_prefill,
 };
 use estafette_integration_tests::model::{TINY_VOCAB, prompt, real};
+use estafette_integration_tests::state::idle_state;
 use estafette_integration_tests::worker::{TestWorker, WorkerOptions};
 use estafette_proto::v1;
 use estafette_types::{Role, Usage};
@@ -104,6 +105,8 @@ async fn every_case(pair: &Pair, reference: &TestWorker, what: &str) {
         let differ: std::collections::BTreeSet<_> = alone.tokens.iter().map(|t| t.id).collect();
         assert!(differ.len() > 1, "an answer of one token over and over proves little");
     }
+    idle_state(&pair.prefill).await;
+    idle_state(&pair.decode).await;
 }
 
 #[tokio::test]
