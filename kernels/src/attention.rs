@@ -247,7 +247,6 @@ impl AttentionJob<'_> {
     }
 
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "a register tile has that many coordinates")]
     unsafe fn value_tile<S: Simd, const R: usize, const N: usize>(
         p: &[[f32; TILE]; R],
         value: *const u16,
@@ -265,6 +264,7 @@ impl AttentionJob<'_> {
                     *sum = S::load(acc[four + r].as_ptr().add(d + 16 * n));
                 }
             }
+            #[expect(clippy::needless_range_loop, reason = "a token of the tile, not of p alone")]
             for t in 0..visible {
                 let mut v = [S::splat(0.0); N];
                 for (n, v) in v.iter_mut().enumerate() {

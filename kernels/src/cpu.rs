@@ -3,7 +3,7 @@
 //! Threads split outputs or rows, never a sum, so their number cannot show in a result.
 
 use crate::attention::{AttentionJob, AttentionSeq, KvView, StoreKv};
-use crate::elementwise::{ExpSum, RmsNorm, RopeForm, RopeTable, Rows, Swiglu};
+use crate::elementwise::{ExpSum, RmsNorm, RopeForm, RopeTable, Rotate, Rows, Swiglu};
 use crate::matmul::{Input, Matmul, Output};
 use crate::memory::KvCache;
 use crate::pack::PackedLinear;
@@ -11,7 +11,6 @@ use crate::quantize::{Activations, RawActivations};
 use crate::simd::Simd;
 use crate::threads::{StepGuard, ThreadPool};
 use crate::tier::{Kernel, Tier, launch};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a linear layer does with its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +34,15 @@ pub struct Columns<'a> {
 
 /// With fewer rows than this, small operators are done by the caller: it is faster than asking.
 const ROWS_TO_SHARE: usize = 5;
-/// Pieces per thread of a linear layer: threads that are held up leave pieces to others.
+/// Pieces of a job for each thread: threads that are held up leave pieces to others.
 const PIECES: usize = 4;
+/// Rows of one piece of a linear layer.
+const ROW_BLOCK: usize = 128;
 /// Rows of one attention job.
 const ATTENTION_ROWS: usize = 8;
 
 /// Changes whenever the bits of a result may.
-const NUMERICS: &str = "cpu-int8-g32-v1";
+const NUMERICS: &str = "cpu-int16-g32-v2";
 
 /// Kernels of one tier on a pool of threads.
 #[derive(Debug)]
@@ -66,19 +67,17 @@ impl<T> Shared<T> {
     }
 }
 
-/// Quantises the rows `first`, `first + step`, …
+/// Quantises some rows.
 struct QuantizeRows {
     x: *const f32,
     to: RawActivations,
-    rows: usize,
-    first: usize,
-    step: usize,
+    rows: Rows,
 }
 
 impl Kernel for QuantizeRows {
     #[inline(always)]
     unsafe fn run<S: Simd>(&self) {
-        for row in (self.first..self.rows).step_by(self.step) {
+        for row in self.rows.start..self.rows.end {
             // SAFETY: the caller's promise: these rows are ours.
             unsafe { self.to.quantize_row::<S>(row, self.x.add(row * self.to.cols)) };
         }
@@ -115,18 +114,21 @@ impl CpuKernels {
         self.pool.step()
     }
 
-    fn launch(&self, kernel: &impl Kernel) {
-        // SAFETY: `new` has checked the tier; each caller has checked the kernel's sizes.
-        unsafe { launch(self.tier, kernel) };
+    /// Splits `rows` into ranges and runs a kernel on each, or on all of them here when they are few.
+    fn share_rows<K: Kernel>(&mut self, rows: usize, kernel: impl Fn(Rows) -> K + Sync) {
+        let pieces = if rows < ROWS_TO_SHARE { 1 } else { rows.min(self.threads() * PIECES) };
+        self.share(pieces, |i| {
+            kernel(Rows { start: rows * i / pieces, end: rows * (i + 1) / pieces })
+        });
     }
 
-    /// Splits `rows` into one range a thread, or does them here when they are few.
-    fn share_rows(&self, rows: usize, work: impl Fn(Rows) + Sync) {
-        let threads = if rows < ROWS_TO_SHARE { 1 } else { self.threads() };
-        if threads == 1 {
-            return work(Rows { start: 0, end: rows });
-        }
-        self.pool.run(&|i| work(Rows { start: rows * i / threads, end: rows * (i + 1) / threads }));
+    /// Runs the kernels of `pieces` pieces on all threads.
+    fn share<K: Kernel>(&mut self, pieces: usize, kernel: impl Fn(usize) -> K + Sync) {
+        let tier = self.tier;
+        self.pool.run(pieces, &|i| {
+            // SAFETY: `new` has checked the tier; each caller has checked the kernel's sizes.
+            unsafe { launch(tier, &kernel(i)) };
+        });
     }
 
     /// `out[r][o] = Σ_k x[r][k] × w[o][k]` for `rows` rows, or added to what is there.
@@ -144,40 +146,25 @@ impl CpuKernels {
         assert!(x.len() >= rows * w.cols() && out.len() >= rows * w.rows(), "sizes of a layer");
         let quantised = w.parts.iter().any(|part| part.format.is_quantised());
         self.activations.resize(if quantised { rows } else { 0 }, w.cols());
-        let to = self.activations.raw();
-        let share = quantised && rows >= ROWS_TO_SHARE;
-        if quantised && !share {
-            self.launch(&QuantizeRows { x: x.as_ptr(), to, rows, first: 0, step: 1 });
+        let input = Input { x: x.as_ptr(), quantised: self.activations.raw() };
+        if quantised {
+            let input = &input;
+            self.share_rows(rows, |rows| QuantizeRows { x: input.x, to: input.quantised, rows });
         }
-        let input = Input { x: x.as_ptr(), quantised: to, rows };
         let output = Output { data: out.as_mut_ptr(), stride: w.rows(), add: mode == Mode::Add };
         let tiles: usize = w.parts.iter().map(|part| part.tiles()).sum();
-        let threads = self.threads();
-        let piece = tiles.div_ceil(threads * PIECES).max(1);
-        let next = AtomicUsize::new(0);
-        let work = |thread: usize| {
-            let input = input;
-            if share {
-                let quantize = QuantizeRows {
-                    x: input.x,
-                    to: input.quantised,
-                    rows,
-                    first: thread,
-                    step: threads,
-                };
-                self.launch(&quantize);
-                self.pool.barrier().wait();
+        let width = tiles.div_ceil(self.threads() * PIECES).max(1);
+        let columns = tiles.div_ceil(width);
+        self.share(columns * rows.div_ceil(ROW_BLOCK), |i| {
+            let (row, tile) = (i / columns * ROW_BLOCK, i % columns * width);
+            Matmul {
+                weights: w,
+                input,
+                output,
+                tiles: tile..tiles.min(tile + width),
+                rows: Rows { start: row, end: rows.min(row + ROW_BLOCK) },
             }
-            loop {
-                let start = next.fetch_add(piece, Ordering::Relaxed);
-                if start >= tiles {
-                    return;
-                }
-                let tiles = start..tiles.min(start + piece);
-                self.launch(&Matmul { weights: w, input, output, tiles });
-            }
-        };
-        self.pool.run(&work);
+        });
     }
 
     /// The rows of an embedding table, one a token, as f32.
@@ -202,9 +189,7 @@ impl CpuKernels {
             "sizes of a norm"
         );
         let (x, out) = (Shared(x.as_ptr().cast_mut()), Shared(out.as_mut_ptr()));
-        self.share_rows(rows, |rows| {
-            self.launch(&RmsNorm { x: x.get(), out: out.get(), weight, eps, rows });
-        });
+        self.share_rows(rows, |rows| RmsNorm { x: x.get(), out: out.get(), weight, eps, rows });
     }
 
     /// `out = silu(gate) × up`; a row of `gate_up` is `width` gates, then `width` ups.
@@ -219,8 +204,11 @@ impl CpuKernels {
             "sizes"
         );
         let (gate_up, out) = (Shared(gate_up.as_ptr().cast_mut()), Shared(out.as_mut_ptr()));
-        self.share_rows(rows, |rows| {
-            self.launch(&Swiglu { gate_up: gate_up.get(), out: out.get(), width, rows });
+        self.share_rows(rows, |rows| Swiglu {
+            gate_up: gate_up.get(),
+            out: out.get(),
+            width,
+            rows,
         });
     }
 
@@ -245,18 +233,17 @@ impl CpuKernels {
             "sizes of heads"
         );
         assert!(table.dim() <= head_dim, "the rotated part of a head");
+        assert!(positions.iter().all(|p| (*p as usize) < table.positions()), "positions");
         let x = Shared(x.as_mut_ptr());
-        self.share_rows(positions.len(), |rows| {
-            for (row, position) in (rows.start..rows.end).zip(&positions[rows.start..rows.end]) {
-                for head in 0..heads {
-                    // SAFETY: inside the row, as checked above; each row belongs to one thread.
-                    let head = unsafe {
-                        let at = x.get().add(row * stride + offset + head * head_dim);
-                        std::slice::from_raw_parts_mut(at, head_dim)
-                    };
-                    table.rotate(head, *position as usize, form);
-                }
-            }
+        self.share_rows(positions.len(), |rows| Rotate {
+            x: x.get().wrapping_add(offset),
+            stride,
+            heads,
+            head_dim,
+            positions,
+            table,
+            form,
+            rows,
         });
     }
 
@@ -283,16 +270,13 @@ impl CpuKernels {
         let last = layout.num_blocks * layout.block_size;
         assert!(slots.iter().all(|slot| *slot < last), "slots are inside the pool");
         let (k_at, v_at) = (Shared(k.data.as_ptr().cast_mut()), Shared(v.data.as_ptr().cast_mut()));
-        self.share_rows(slots.len(), |rows| {
-            let store = StoreKv {
-                k: k_at.get().wrapping_add(k.offset),
-                v: v_at.get().wrapping_add(v.offset),
-                stride: k.stride,
-                slots: &slots[rows.start..rows.end],
-                row: rows.start,
-                kv,
-            };
-            self.launch(&store);
+        self.share_rows(slots.len(), |rows| StoreKv {
+            k: k_at.get().wrapping_add(k.offset),
+            v: v_at.get().wrapping_add(v.offset),
+            stride: k.stride,
+            slots: &slots[rows.start..rows.end],
+            row: rows.start,
+            kv,
         });
     }
 
@@ -330,29 +314,24 @@ impl CpuKernels {
         }
         let (q_at, out) = (Shared(q.data.as_ptr().cast_mut()), Shared(out.as_mut_ptr()));
         let jobs = attention_jobs(seqs, kv_heads);
-        let next = AtomicUsize::new(0);
-        let work = |_: usize| {
-            // Jobs are listed shortest first; the longest run first, so that threads end together.
-            while let Some(job) = jobs.len().checked_sub(next.fetch_add(1, Ordering::Relaxed) + 1) {
-                let (seq, kv_head, first) = jobs[job];
-                let seq = &seqs[seq];
-                self.launch(&AttentionJob {
-                    q: q_at.get().wrapping_add(q.offset),
-                    q_stride: q.stride,
-                    out: out.get(),
-                    out_stride: width,
-                    scale,
-                    group: heads / kv_heads,
-                    kv,
-                    kv_head,
-                    block_table: seq.block_table,
-                    row: seq.rows.start + first,
-                    position: seq.start as usize + first,
-                    rows: ATTENTION_ROWS.min(seq.rows.len() - first),
-                });
+        self.share(jobs.len(), |i| {
+            let (seq, kv_head, first) = jobs[i];
+            let seq = &seqs[seq];
+            AttentionJob {
+                q: q_at.get().wrapping_add(q.offset),
+                q_stride: q.stride,
+                out: out.get(),
+                out_stride: width,
+                scale,
+                group: heads / kv_heads,
+                kv,
+                kv_head,
+                block_table: seq.block_table,
+                row: seq.rows.start + first,
+                position: seq.start as usize + first,
+                rows: ATTENTION_ROWS.min(seq.rows.len() - first),
             }
-        };
-        self.pool.run(&work);
+        });
     }
 
     /// `Σ exp(x − max)` in a fixed order; each term goes to `out` too.
@@ -365,12 +344,14 @@ impl CpuKernels {
             assert_eq!(out.len(), x.len(), "as many terms");
             out.as_mut_ptr()
         });
-        self.launch(&ExpSum { x: x.as_ptr(), len: x.len(), max, out, sum: &mut sum });
+        let kernel = ExpSum { x: x.as_ptr(), len: x.len(), max, out, sum: &mut sum };
+        // SAFETY: `new` has checked the tier; `x` and `out` have this length.
+        unsafe { launch(self.tier, &kernel) };
         sum
     }
 }
 
-/// (sequence, KV head, first row) of each job, those with the longest context last.
+/// (sequence, KV head, first row) of each job, those with the longest context first, so that threads end together.
 fn attention_jobs(seqs: &[AttentionSeq<'_>], kv_heads: usize) -> Vec<(usize, usize, usize)> {
     let mut jobs = Vec::new();
     for (i, seq) in seqs.iter().enumerate() {
@@ -378,7 +359,7 @@ fn attention_jobs(seqs: &[AttentionSeq<'_>], kv_heads: usize) -> Vec<(usize, usi
             jobs.extend((0..kv_heads).map(|head| (i, head, first)));
         }
     }
-    jobs.sort_by_key(|(i, _, first)| seqs[*i].start as usize + first);
+    jobs.sort_by_key(|(i, _, first)| std::cmp::Reverse(seqs[*i].start as usize + first));
     jobs
 }
 

@@ -185,39 +185,54 @@ pub enum RopeForm {
 /// Cosines and sines of rotary embedding (Su et al. 2021), computed once in f64.
 #[derive(Debug)]
 pub struct RopeTable {
-    dim: usize,
-    /// `[position][dim / 2]`: cosine, sine.
+    /// Angle per position of each pair.
+    frequencies: Vec<f64>,
+    /// `[position][pair]`: cosine, sine.
     table: Vec<[f32; 2]>,
 }
 
+/// The table grows by so many positions.
+const ROPE_GROWTH: usize = 256;
+
 impl RopeTable {
-    /// A table for positions below `max_positions`. `freq_factors` divide the frequencies (llama 3).
-    pub fn new(max_positions: usize, dim: usize, theta: f32, freq_factors: Option<&[f32]>) -> Self {
+    /// An empty table for `dim` elements of a head. `freq_factors` divide the frequencies (llama 3).
+    pub fn new(dim: usize, theta: f32, freq_factors: Option<&[f32]>) -> Self {
         let frequency = |i: usize| {
             let base = f64::from(theta).powf(-2.0 * i as f64 / dim as f64);
             base / f64::from(freq_factors.map_or(1.0, |factors| factors[i]))
         };
-        let frequencies: Vec<f64> = (0..dim / 2).map(frequency).collect();
-        let table = (0..max_positions)
-            .flat_map(|position| {
-                frequencies.iter().map(move |f| {
-                    let angle = position as f64 * f;
-                    [angle.cos() as f32, angle.sin() as f32]
-                })
+        Self { frequencies: (0..dim / 2).map(frequency).collect(), table: Vec::new() }
+    }
+
+    /// Makes the table hold at least `positions` positions. Contexts are seldom used in full, so it grows with use.
+    pub fn reach(&mut self, positions: usize) {
+        if positions <= self.positions() {
+            return;
+        }
+        let new = self.positions()..positions.next_multiple_of(ROPE_GROWTH);
+        let frequencies = &self.frequencies;
+        self.table.extend(new.flat_map(|position| {
+            frequencies.iter().map(move |f| {
+                let angle = position as f64 * f;
+                [angle.cos() as f32, angle.sin() as f32]
             })
-            .collect();
-        Self { dim, table }
+        }));
     }
 
     /// Elements of a head that are rotated.
     pub fn dim(&self) -> usize {
-        self.dim
+        2 * self.frequencies.len()
+    }
+
+    /// Positions in the table.
+    pub fn positions(&self) -> usize {
+        self.table.len() / self.frequencies.len().max(1)
     }
 
     /// Rotates one head at `position`.
     #[inline(always)]
-    pub(crate) fn rotate(&self, head: &mut [f32], position: usize, form: RopeForm) {
-        let half = self.dim / 2;
+    fn rotate(&self, head: &mut [f32], position: usize, form: RopeForm) {
+        let half = self.frequencies.len();
         let angles = &self.table[position * half..(position + 1) * half];
         for (i, [cos, sin]) in angles.iter().enumerate() {
             let (a, b) = match form {
@@ -227,6 +242,36 @@ impl RopeTable {
             let (x, y) = (head[a], head[b]);
             head[a] = x * cos - y * sin;
             head[b] = x * sin + y * cos;
+        }
+    }
+}
+
+/// Rotates the heads of some rows in place.
+pub(crate) struct Rotate<'a> {
+    /// The first head of row 0.
+    pub(crate) x: *mut f32,
+    pub(crate) stride: usize,
+    pub(crate) heads: usize,
+    pub(crate) head_dim: usize,
+    /// Of every row.
+    pub(crate) positions: &'a [u32],
+    pub(crate) table: &'a RopeTable,
+    pub(crate) form: RopeForm,
+    pub(crate) rows: Rows,
+}
+
+impl Kernel for Rotate<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(&self) {
+        for row in self.rows.start..self.rows.end {
+            for head in 0..self.heads {
+                // SAFETY: the caller's promise: the rows have these heads, and nobody else touches them.
+                let head = unsafe {
+                    let at = self.x.add(row * self.stride + head * self.head_dim);
+                    std::slice::from_raw_parts_mut(at, self.head_dim)
+                };
+                self.table.rotate(head, self.positions[row] as usize, self.form);
+            }
         }
     }
 }

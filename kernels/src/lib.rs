@@ -25,5 +25,5 @@ pub use dequant::dequantize;
 pub use elementwise::{RopeForm, RopeTable, exp, ln};
 pub use memory::{KvCache, KvLayout, KvMemory};
 pub use pack::{PackError, PackedLinear};
-pub use threads::{Barrier, StepGuard, ThreadPool};
+pub use threads::StepGuard;
 pub use tier::{Tier, UnknownTier};

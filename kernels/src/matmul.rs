@@ -5,6 +5,7 @@
 //! quantised weights the integer dot product of 32 inputs is exact; then
 //! `acc = fma(i, d_w × d_x, fma(m_w, s_x, acc))`.
 
+use crate::elementwise::Rows;
 use crate::pack::{Format, LANES, PackedLinear, Part};
 use crate::quantize::{GROUP, RawActivations};
 use crate::simd::Simd;
@@ -28,12 +29,11 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
-/// The activations of `rows` rows, in both forms; a kernel reads the one its weights want.
+/// The activations of all rows, in both forms; a kernel reads the one its weights want.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input {
     pub(crate) x: *const f32,
     pub(crate) quantised: RawActivations,
-    pub(crate) rows: usize,
 }
 
 // SAFETY: only read.
@@ -41,12 +41,13 @@ unsafe impl Send for Input {}
 // SAFETY: as above.
 unsafe impl Sync for Input {}
 
-/// The tiles `tiles` of the whole layer (counted over its parts), for all rows.
+/// The tiles `tiles` of the whole layer (counted over its parts), for some rows.
 pub(crate) struct Matmul<'a> {
     pub(crate) weights: &'a PackedLinear,
     pub(crate) input: Input,
     pub(crate) output: Output,
     pub(crate) tiles: Range<usize>,
+    pub(crate) rows: Rows,
 }
 
 impl Kernel for Matmul<'_> {
@@ -65,6 +66,7 @@ impl Kernel for Matmul<'_> {
                     input: self.input,
                     output: self.output,
                     tiles: own.start - start..own.end - start,
+                    rows: self.rows,
                 };
                 // SAFETY: the caller's promise.
                 unsafe { job.run::<S>() };
@@ -84,6 +86,7 @@ struct PartJob<'a> {
     input: Input,
     output: Output,
     tiles: Range<usize>,
+    rows: Rows,
 }
 
 /// The sums of one register tile: `R` rows of 16 outputs.
@@ -131,9 +134,8 @@ impl PartJob<'_> {
 
     #[inline(always)]
     unsafe fn all_rows<S: Simd, D: Dot>(&self) {
-        let rows = self.input.rows;
-        for chunk in (0..rows).step_by(ROW_CHUNK) {
-            let end = rows.min(chunk + ROW_CHUNK);
+        for chunk in (self.rows.start..self.rows.end).step_by(ROW_CHUNK) {
+            let end = self.rows.end.min(chunk + ROW_CHUNK);
             for tile in self.tiles.clone() {
                 let mut row = chunk;
                 // SAFETY: the caller's promise; rows stay below `end`.
@@ -217,7 +219,7 @@ impl<const BYTES: usize, const BRAIN: bool> Dot for Floats<BYTES, BRAIN> {
     }
 }
 
-/// Quantised weights and int8 activations.
+/// Quantised weights and int16 activations.
 struct Quants<const BITS: usize, const PER_16: bool, const MIN: bool, const WIDE: bool>;
 
 impl<const BITS: usize, const PER_16: bool, const MIN: bool, const WIDE: bool>
@@ -227,39 +229,23 @@ impl<const BITS: usize, const PER_16: bool, const MIN: bool, const WIDE: bool>
     const WIDTH: usize = if WIDE { 4 } else { 2 };
     const TILE: usize = Self::CODES + (1 + PER_16 as usize + MIN as usize) * LANES * Self::WIDTH;
 
-    /// The codes of a tile: eight vectors of four inputs a lane.
+    /// The codes of a tile: sixteen pairs of inputs.
     #[inline(always)]
-    unsafe fn codes<S: Simd>(tile: *const u8) -> [S::I; 8] {
+    unsafe fn codes<S: Simd>(tile: *const u8) -> [S::I; 16] {
         // SAFETY: the caller's promise: `tile` is a whole tile.
         unsafe {
-            if BITS == 8 {
-                return [
-                    S::load_bytes(tile),
-                    S::load_bytes(tile.add(64)),
-                    S::load_bytes(tile.add(128)),
-                    S::load_bytes(tile.add(192)),
-                    S::load_bytes(tile.add(256)),
-                    S::load_bytes(tile.add(320)),
-                    S::load_bytes(tile.add(384)),
-                    S::load_bytes(tile.add(448)),
-                ];
+            let mut codes = [S::isplat(0); 16];
+            let pairs = 16 / BITS;
+            let mut c = 0;
+            while c < 16 {
+                let vector = S::load_bytes(tile.add(64 * (c / pairs)));
+                codes[c] = match BITS {
+                    4 => S::nibble(vector, c % pairs),
+                    _ => S::byte(vector, c % pairs),
+                };
+                c += 1;
             }
-            let [a, b, c, d] = [
-                S::load_bytes(tile),
-                S::load_bytes(tile.add(64)),
-                S::load_bytes(tile.add(128)),
-                S::load_bytes(tile.add(192)),
-            ];
-            [
-                S::low(a),
-                S::low(b),
-                S::low(c),
-                S::low(d),
-                S::high(a),
-                S::high(b),
-                S::high(c),
-                S::high(d),
-            ]
+            codes
         }
     }
 
@@ -299,31 +285,31 @@ impl<const BITS: usize, const PER_16: bool, const MIN: bool, const WIDE: bool> D
                 let d = Self::scales::<S>(tile, 0);
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let a = q.add(r * job.cols + g * GROUP).cast::<i32>();
+                    let sums = *sum.add(r * groups + g);
                     let [dx, sx] = *scale.add(r * groups + g);
                     if MIN {
                         *acc = S::fma(Self::scales::<S>(tile, 1), S::splat(sx), *acc);
                     }
-                    let dot = |from: usize, start: S::I| {
+                    // Two chains: the order of integer sums does not matter.
+                    let half = |from: usize, start: S::I| {
                         let mut i = start;
-                        let mut j = from;
-                        while j < from + 4 {
-                            i = S::dot4(i, codes[j], a.add(j).read_unaligned());
-                            j += 1;
+                        let mut c = from;
+                        while c < from + 8 {
+                            i = S::dot2(i, codes[c], a.add(c).read_unaligned());
+                            c += 1;
                         }
                         i
                     };
                     if PER_16 {
                         // Here the offset is taken off half by half.
-                        let halves = [half_sum(a), half_sum(a.add(4))];
-                        let low = S::to_f32(dot(0, S::isplat(-offset * halves[0])));
-                        let high = S::to_f32(dot(4, S::isplat(-offset * halves[1])));
+                        let low = S::to_f32(half(0, S::isplat(-offset * sums[0])));
+                        let high = S::to_f32(half(8, S::isplat(-offset * sums[1])));
                         let dx = S::splat(dx);
                         *acc = S::fma(low, S::mul(d, dx), *acc);
                         *acc = S::fma(high, S::mul(Self::scales::<S>(tile, 1), dx), *acc);
                     } else {
-                        // Two chains: the order of integer sums does not matter.
-                        let start = S::isplat(-offset * *sum.add(r * groups + g));
-                        let i = S::iadd(dot(0, start), dot(4, S::isplat(0)));
+                        let start = S::isplat(-offset * (sums[0] + sums[1]));
+                        let i = S::iadd(half(0, start), half(8, S::isplat(0)));
                         *acc = S::fma(S::to_f32(i), S::mul(d, S::splat(dx)), *acc);
                     }
                 }
@@ -331,12 +317,4 @@ impl<const BITS: usize, const PER_16: bool, const MIN: bool, const WIDE: bool> D
             acc
         }
     }
-}
-
-/// The sum of sixteen codes.
-#[inline(always)]
-unsafe fn half_sum(a: *const i32) -> i32 {
-    // SAFETY: the caller's promise: sixteen bytes.
-    let codes = unsafe { a.cast::<[i8; 16]>().read_unaligned() };
-    codes.into_iter().map(i32::from).sum()
 }

@@ -1,9 +1,9 @@
 //! Weights in the order in which the matmul kernel reads them.
 //!
-//! Quantised: a *tile* is 16 output rows × 32 inputs. Inputs come in eight groups of four; lane = output row, four bytes
-//! a lane. With 4 bits, group j is in the low nibbles of vector j for j < 4 and in the high nibbles of vector j − 4 for
-//! the rest. Scales, and minimums where the format has them, follow, sixteen each. A weight is
-//! scale × (q − offset) + min. The sum over inputs runs inside a lane, so no kernel adds across lanes.
+//! Quantised: a *tile* is 16 output rows × 32 inputs; lane = output row, four bytes a lane and vector. The kernel takes
+//! inputs in pairs, one in each half of a lane: a vector holds four such pairs in its nibbles (4 bits), or two in its
+//! bytes (5 to 8 bits), pairs in the order of the inputs. Scales, and minimums where the format has them, follow, sixteen
+//! each. A weight is scale × (q − offset) + min. The sum over inputs runs inside a lane, so no kernel adds across lanes.
 //!
 //! Floats keep their width, `[tile of 16 rows][input][16]`.
 
@@ -105,7 +105,7 @@ impl Format {
         }
     }
 
-    /// Whether the kernel takes int8 activations.
+    /// Whether the kernel takes int16 activations.
     pub(crate) fn is_quantised(self) -> bool {
         matches!(self, Self::Quantised { .. })
     }
@@ -272,15 +272,19 @@ fn pack_row(format: Format, ty: TensorType, row: &[u8], lane: usize, out: &mut [
     }
 }
 
+/// Byte and bit of the code of input `k`.
+fn code_place(k: usize, lane: usize, bits: usize) -> (usize, usize) {
+    let pairs = 16 / bits;
+    let (vector, pair, half) = (k / 2 / pairs, k / 2 % pairs, k % 2);
+    let bit = 16 * half + bits * pair;
+    (64 * vector + 4 * lane + bit / 8, bit % 8)
+}
+
 fn pack_group(format: Format, group: &Group, lane: usize, tile: &mut [u8]) {
     let Format::Quantised { bits, per_16, min, wide, .. } = format else { return };
     for (k, &q) in group.q.iter().enumerate() {
-        let (j, byte) = (k / 4, k % 4);
-        if bits == 4 {
-            tile[64 * (j % 4) + 4 * lane + byte] |= if j < 4 { q } else { q << 4 };
-        } else {
-            tile[64 * j + 4 * lane + byte] = q;
-        }
+        let (at, shift) = code_place(k, lane, bits);
+        tile[at] |= q << shift;
     }
     let mut at = LANES * GROUP * bits / 8;
     let mut put = |value: f32| {
@@ -315,13 +319,8 @@ fn unpack_lane(format: Format, tile: &[u8], lane: usize, out: &mut [f32]) {
                 u32::from(u16::from_le_bytes([tile[2 * at], tile[2 * at + 1]])) << 16,
             ),
             Format::Quantised { bits, per_16, min, wide, offset } => {
-                let (j, byte) = (k / 4, k % 4);
-                let q = if bits == 4 {
-                    let pair = tile[64 * (j % 4) + 4 * lane + byte];
-                    if j < 4 { pair & 15 } else { pair >> 4 }
-                } else {
-                    tile[64 * j + 4 * lane + byte]
-                };
+                let (at, shift) = code_place(k, lane, bits);
+                let q = if bits == 4 { (tile[at] >> shift) & 15 } else { tile[at] };
                 let scales = LANES * GROUP * bits / 8;
                 let scale = |i: usize| {
                     let width = if wide { 4 } else { 2 };

@@ -1,7 +1,7 @@
 //! Sixteen lanes: the only place that knows instructions.
 //!
-//! Every operation is exact or correctly rounded, so all tiers give the same bits: i32 sums of u8 × i8 products cannot
-//! overflow here, float operations round once, and reductions over lanes have one order.
+//! Every operation is exact or correctly rounded, so all tiers give the same bits: i32 sums of u8 × i16 products
+//! cannot overflow here, float operations round once, and reductions over lanes have one order.
 #![allow(
     unsafe_op_in_unsafe_fn,
     reason = "every function here is unsafe for one reason: the processor must have its tier's instructions"
@@ -14,7 +14,7 @@ use half::{bf16, f16};
 pub(crate) trait Simd: Copy {
     /// Sixteen f32.
     type F: Copy;
-    /// Sixteen i32, or sixty-four bytes in groups of four.
+    /// Sixteen i32, sixteen pairs of i16, or sixty-four bytes.
     type I: Copy;
 
     unsafe fn splat(x: f32) -> Self::F;
@@ -44,12 +44,12 @@ pub(crate) trait Simd: Copy {
     unsafe fn isplat(x: i32) -> Self::I;
     unsafe fn load_bytes(p: *const u8) -> Self::I;
     unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I;
-    /// The low nibble of each byte.
-    unsafe fn low(x: Self::I) -> Self::I;
-    /// The high nibble of each byte.
-    unsafe fn high(x: Self::I) -> Self::I;
-    /// In each lane: acc + Σ of four products, bytes of `w` unsigned, bytes of `a` signed, `a` the same in each lane.
-    unsafe fn dot4(acc: Self::I, w: Self::I, a: i32) -> Self::I;
+    /// Nibble `i` of each 16 bits, `i` below 4.
+    unsafe fn nibble(x: Self::I, i: usize) -> Self::I;
+    /// Byte `i` of each 16 bits, `i` below 2.
+    unsafe fn byte(x: Self::I, i: usize) -> Self::I;
+    /// In each lane: acc + the two products of the i16 in `w` and those in `a`, which is the same in each lane.
+    unsafe fn dot2(acc: Self::I, w: Self::I, a: i32) -> Self::I;
     unsafe fn to_f32(x: Self::I) -> Self::F;
 
     /// The sum of all lanes: always halves, quarters, eighths, in this order.
@@ -164,19 +164,20 @@ impl Simd for Portable {
         each(|i| a[i].wrapping_add(b[i]))
     }
     #[inline(always)]
-    unsafe fn low(x: Self::I) -> Self::I {
-        each(|i| x[i] & 0x0f0f_0f0f)
+    unsafe fn nibble(x: Self::I, n: usize) -> Self::I {
+        each(|i| (x[i] >> (4 * n)) & 0x000f_000f)
     }
     #[inline(always)]
-    unsafe fn high(x: Self::I) -> Self::I {
-        each(|i| (x[i] >> 4) & 0x0f0f_0f0f)
+    unsafe fn byte(x: Self::I, n: usize) -> Self::I {
+        each(|i| (x[i] >> (8 * n)) & 0x00ff_00ff)
     }
     #[inline(always)]
-    unsafe fn dot4(acc: Self::I, w: Self::I, a: i32) -> Self::I {
-        let a = a.to_le_bytes();
+    unsafe fn dot2(acc: Self::I, w: Self::I, a: i32) -> Self::I {
+        let low = |x: u32| i32::from(x as i16);
+        let high = |x: u32| i32::from((x >> 16) as i16);
+        let a = a as u32;
         each(|i| {
-            let w = w[i].to_le_bytes();
-            let sum = (0..4).map(|j| i32::from(w[j]) * i32::from(a[j] as i8)).sum::<i32>();
+            let sum = low(w[i]) * low(a) + high(w[i]) * high(a);
             acc[i].wrapping_add(sum as u32)
         })
     }

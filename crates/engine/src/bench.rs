@@ -39,8 +39,16 @@ impl Bench {
     /// # Errors
     /// When it cannot be loaded.
     pub fn new(model: &Path, options: BenchOptions) -> Result<Self, LoadError> {
-        let BenchOptions { backend, kv_bytes, max_rows, max_seqs } = options;
-        let loaded = load(model, LoadOptions { backend, kv_bytes, max_rows: max_rows as usize })?;
+        let (max_rows, max_seqs) = (options.max_rows, options.max_seqs);
+        let loaded = load(
+            model,
+            LoadOptions {
+                backend: options.backend,
+                kv_bytes: options.kv_bytes,
+                max_rows: max_rows as usize,
+                max_seqs: max_seqs as usize,
+            },
+        )?;
         let scheduler = Scheduler::new(SchedulerConfig {
             block_size: BLOCK_SIZE,
             num_blocks: loaded.num_blocks,

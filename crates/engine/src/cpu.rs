@@ -26,9 +26,12 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// Only rows that were in use once take memory.
     fn set_rows(&mut self, rows: usize) {
-        assert!(rows * self.width <= self.data.len(), "a step has at most max_rows rows");
         self.rows = rows;
+        if self.data.len() < rows * self.width {
+            self.data.resize(rows * self.width, 0.0);
+        }
     }
 
     fn used(&self) -> &[f32] {
@@ -94,8 +97,11 @@ impl Backend for CpuBackend {
         Ok(values)
     }
 
-    fn new_matrix(&mut self, max_rows: usize, width: usize) -> Matrix {
-        Matrix { data: vec![0.0; max_rows * width], rows: 0, width }
+    fn new_matrix(&mut self, max_rows: usize, width: usize) -> Result<Matrix, ModelError> {
+        let mut data = Vec::new();
+        data.try_reserve_exact(max_rows.saturating_mul(width))
+            .map_err(|_| ModelError::Activations { rows: max_rows, width })?;
+        Ok(Matrix { data, rows: 0, width })
     }
 
     fn embed(&mut self, table: &PackedLinear, tokens: &[TokenId], out: &mut Matrix) {
@@ -118,8 +124,9 @@ impl Backend for CpuBackend {
 
     fn rope(&mut self, qkv: &mut Matrix, shape: &AttentionShape, rope: &Rope, positions: &[u32]) {
         let table = self.rope.get_or_insert_with(|| {
-            RopeTable::new(rope.max_positions, rope.dim, rope.theta, rope.freq_factors.as_deref())
+            RopeTable::new(rope.dim, rope.theta, rope.freq_factors.as_deref())
         });
+        table.reach(positions.iter().max().map_or(0, |last| *last as usize + 1));
         let form = match rope.form {
             RopeForm::Interleaved => estafette_kernels::RopeForm::Interleaved,
             RopeForm::HalfSplit => estafette_kernels::RopeForm::HalfSplit,

@@ -4,7 +4,7 @@ use crate::cpu::{CpuBackend, KvPool};
 use crate::executor::{Executor, ModelExecutor};
 use estafette_gguf::GgufFile;
 use estafette_kernels::{KvCache, KvLayout, Tier};
-use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend};
+use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend, Room};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub struct LoadOptions {
     pub kv_bytes: u64,
     /// The most rows in one step.
     pub max_rows: usize,
+    /// The most sequences in one step.
+    pub max_seqs: usize,
 }
 
 /// A loaded model.
@@ -87,16 +89,20 @@ pub enum LoadError {
 /// # Errors
 /// When the file is damaged or not supported, or the pool cannot be had.
 pub fn load(path: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
-    let file = GgufFile::open(path).map_err(ModelError::from)?;
-    let config = ModelConfig::from_gguf(&file)?;
+    load_file(&GgufFile::open(path).map_err(ModelError::from)?, options)
+}
+
+pub(crate) fn load_file(file: &GgufFile, options: LoadOptions) -> Result<Loaded, LoadError> {
+    let config = ModelConfig::from_gguf(file)?;
     let digest = file.digest();
     let layout = kv_layout(&config, options.kv_bytes)?;
+    let room = Room { rows: options.max_rows, logit_rows: options.max_seqs };
     let executor: Box<dyn Executor> = match options.backend {
         BackendOptions::Cpu { tier, threads, shared_pool } => {
             let backend = CpuBackend::new(tier, threads);
-            Box::new(load_cpu(&file, backend, layout, options.max_rows, shared_pool)?)
+            Box::new(load_cpu(file, backend, layout, room, shared_pool)?)
         }
-        BackendOptions::Reference => Box::new(load_reference(&file, layout, options.max_rows)?),
+        BackendOptions::Reference => Box::new(load_reference(file, layout, room)?),
     };
     Ok(Loaded { executor, config, digest, num_blocks: layout.num_blocks })
 }
@@ -121,10 +127,10 @@ fn load_cpu(
     file: &GgufFile,
     mut backend: CpuBackend,
     layout: KvLayout,
-    max_rows: usize,
+    room: Room,
     shared: bool,
 ) -> Result<ModelExecutor<CpuBackend>, LoadError> {
-    let model = Model::load(file, &mut backend, max_rows)?;
+    let model = Model::load(file, &mut backend, room)?;
     let bytes = layout.total_bytes();
     let cache =
         KvCache::new(layout, shared).map_err(|source| LoadError::NoMemory { bytes, source })?;
@@ -144,10 +150,10 @@ fn load_cpu(
 fn load_reference(
     file: &GgufFile,
     layout: KvLayout,
-    max_rows: usize,
+    room: Room,
 ) -> Result<ModelExecutor<ReferenceBackend>, LoadError> {
     let mut backend = ReferenceBackend;
-    let model = Model::load(file, &mut backend, max_rows)?;
+    let model = Model::load(file, &mut backend, room)?;
     let cache = backend.new_cache(
         layout.layers as usize,
         layout.num_blocks as usize,

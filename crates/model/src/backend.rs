@@ -24,6 +24,15 @@ pub struct Batch {
     pub logit_rows: Vec<usize>,
 }
 
+/// How large a batch can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The most rows.
+    pub rows: usize,
+    /// The most rows whose logits are wanted.
+    pub logit_rows: usize,
+}
+
 /// Consecutive rows of one sequence, at consecutive positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchSequence {
@@ -75,8 +84,6 @@ pub struct Rope {
     pub form: RopeForm,
     /// Divide the frequencies (llama 3).
     pub freq_factors: Option<Vec<f32>>,
-    /// Positions are below this.
-    pub max_positions: usize,
 }
 
 /// One kind of hardware.
@@ -106,7 +113,10 @@ pub trait Backend {
     /// When memory is missing.
     fn load_vector(&mut self, tensor: &TensorView<'_>) -> Result<Self::Vector, ModelError>;
     /// Room for `max_rows` rows of `width`.
-    fn new_matrix(&mut self, max_rows: usize, width: usize) -> Self::Matrix;
+    ///
+    /// # Errors
+    /// When memory is missing.
+    fn new_matrix(&mut self, max_rows: usize, width: usize) -> Result<Self::Matrix, ModelError>;
     /// The rows of `table` that belong to the tokens.
     fn embed(&mut self, table: &Self::Linear, tokens: &[TokenId], out: &mut Self::Matrix);
     /// `x / sqrt(mean(x²) + eps) × weight`.

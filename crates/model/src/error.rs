@@ -29,6 +29,14 @@ pub enum ModelError {
         /// Why.
         source: PackError,
     },
+    /// The system has no memory for the activations of a step.
+    #[error("no memory for {rows} rows of {width} activations; fewer tokens in a step need less")]
+    Activations {
+        /// Rows asked for.
+        rows: usize,
+        /// Numbers in a row.
+        width: usize,
+    },
 }
 
 impl ModelError {

@@ -10,7 +10,7 @@ mod error;
 mod llama;
 mod reference;
 
-pub use backend::{AttentionShape, Backend, Batch, BatchSequence, Rope, RopeForm};
+pub use backend::{AttentionShape, Backend, Batch, BatchSequence, Room, Rope, RopeForm};
 pub use config::ModelConfig;
 pub use error::ModelError;
 pub use llama::Llama;
@@ -26,13 +26,13 @@ pub enum Model<B: Backend> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Loads the weights of `file` into `backend`, with room for `max_rows` rows in a step.
+    /// Loads the weights of `file` into `backend`, with room for steps of this size.
     ///
     /// # Errors
     /// When the architecture is not supported, or a tensor is missing or has another shape.
-    pub fn load(file: &GgufFile, backend: &mut B, max_rows: usize) -> Result<Self, ModelError> {
+    pub fn load(file: &GgufFile, backend: &mut B, room: Room) -> Result<Self, ModelError> {
         let config = ModelConfig::from_gguf(file)?;
-        Ok(Self::Llama(Llama::load(file, &config, backend, max_rows)?))
+        Ok(Self::Llama(Llama::load(file, &config, backend, room)?))
     }
 
     /// Runs the batch; logits are then in [`Model::logits`]. `on_layer(l)` is called as soon as the keys and values of

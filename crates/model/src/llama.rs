@@ -1,7 +1,7 @@
 //! Llama (Touvron et al. 2023): pre-norm, grouped-query attention with rotary embedding, SwiGLU. Every row of the
 //! computation is independent of the others but through the KV pool.
 
-use crate::backend::{AttentionShape, Backend, Batch, Rope};
+use crate::backend::{AttentionShape, Backend, Batch, Room, Rope};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use estafette_gguf::{GgufFile, TensorView};
@@ -48,7 +48,7 @@ impl<B: Backend> Llama<B> {
         file: &GgufFile,
         config: &ModelConfig,
         backend: &mut B,
-        max_rows: usize,
+        room: Room,
     ) -> Result<Self, ModelError> {
         let c = config;
         let shape = AttentionShape {
@@ -72,7 +72,9 @@ impl<B: Backend> Llama<B> {
             .map(|i| Layer::load(file, c, &shape, backend, i))
             .collect::<Result<_, _>>()?;
         let output_norm = backend.load_vector(&tensor(file, "output_norm.weight", 1, c.hidden)?)?;
-        let mut matrix = |width| backend.new_matrix(max_rows, width);
+        let wanted = backend.new_matrix(room.logit_rows, c.hidden)?;
+        let logits = backend.new_matrix(room.logit_rows, c.vocab_size)?;
+        let mut matrix = |width| backend.new_matrix(room.rows, width);
         Ok(Self {
             embedding,
             layers,
@@ -81,14 +83,14 @@ impl<B: Backend> Llama<B> {
             shape,
             rope: rope(file, c)?,
             eps: c.norm_eps,
-            x: matrix(c.hidden),
-            wanted: matrix(c.hidden),
-            normed: matrix(c.hidden),
-            qkv: matrix(shape.width()),
-            attended: matrix(shape.heads * shape.head_dim),
-            gate_up: matrix(2 * c.ffn),
-            activated: matrix(c.ffn),
-            logits: matrix(c.vocab_size),
+            x: matrix(c.hidden)?,
+            wanted,
+            normed: matrix(c.hidden)?,
+            qkv: matrix(shape.width())?,
+            attended: matrix(shape.heads * shape.head_dim)?,
+            gate_up: matrix(2 * c.ffn)?,
+            activated: matrix(c.ffn)?,
+            logits,
         })
     }
 
@@ -183,13 +185,7 @@ fn rope(file: &GgufFile, c: &ModelConfig) -> Result<Rope, ModelError> {
             Some(factors)
         }
     };
-    Ok(Rope {
-        dim: c.rope_dim,
-        theta: c.rope_theta,
-        form: c.rope_form,
-        freq_factors,
-        max_positions: c.max_model_len,
-    })
+    Ok(Rope { dim: c.rope_dim, theta: c.rope_theta, form: c.rope_form, freq_factors })
 }
 
 #[cfg(test)]

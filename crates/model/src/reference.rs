@@ -94,8 +94,8 @@ impl Backend for ReferenceBackend {
         self.load_linear(std::slice::from_ref(tensor)).map(|matrix| matrix.data)
     }
 
-    fn new_matrix(&mut self, _max_rows: usize, width: usize) -> Matrix {
-        Matrix { data: Vec::new(), width }
+    fn new_matrix(&mut self, _max_rows: usize, width: usize) -> Result<Matrix, ModelError> {
+        Ok(Matrix { data: Vec::new(), width })
     }
 
     fn embed(&mut self, table: &Matrix, tokens: &[TokenId], out: &mut Matrix) {

@@ -27,6 +27,7 @@ pub(crate) fn setup(
         backend: backend(settings, shared_pool)?,
         kv_bytes: settings.kv_memory.0,
         max_rows: settings.max_num_batched_tokens as usize,
+        max_seqs: settings.max_num_seqs as usize,
     };
     let Loaded { executor, config, digest, num_blocks } = load(model, options)?;
     let limit = u32::try_from(config.max_model_len).unwrap_or(u32::MAX);

@@ -20,7 +20,8 @@ fn exp_and_ln_are_close_to_the_truth() {
 
 #[test]
 fn rotation_keeps_lengths_and_angles_add_up() {
-    let table = RopeTable::new(64, 8, 10000.0, None);
+    let mut table = RopeTable::new(8, 10000.0, None);
+    table.reach(64);
     for form in [RopeForm::Interleaved, RopeForm::HalfSplit] {
         let mut a: Vec<f32> = (0..8).map(|i| i as f32 - 3.0).collect();
         let mut b: Vec<f32> = (0..8).map(|i| (i * i) as f32 / 9.0).collect();
@@ -33,6 +34,8 @@ fn rotation_keeps_lengths_and_angles_add_up() {
         assert!((dot(&a, &b) - dot(&c, &d)).abs() < 1e-3, "only the distance counts");
     }
     let mut head = [1.0, 0.0, 0.0, 0.0];
-    RopeTable::new(2, 4, 10000.0, None).rotate(&mut head, 1, RopeForm::Interleaved);
+    let mut table = RopeTable::new(4, 10000.0, None);
+    table.reach(2);
+    table.rotate(&mut head, 1, RopeForm::Interleaved);
     assert!((head[0] - 1f32.cos()).abs() < 1e-7 && (head[1] - 1f32.sin()).abs() < 1e-7);
 }

@@ -11,7 +11,7 @@ impl Kernel for OneRow<'_> {
     }
 }
 
-fn quantize(tier: Tier, x: &[f32]) -> (Vec<i8>, Vec<[f32; 2]>, Vec<i32>) {
+fn quantize(tier: Tier, x: &[f32]) -> (Vec<i16>, Vec<[f32; 2]>, Vec<[i32; 2]>) {
     let mut activations = Activations::default();
     activations.resize(1, x.len());
     // SAFETY: only supported tiers are asked for.
@@ -25,15 +25,16 @@ fn supported() -> impl Iterator<Item = Tier> {
 
 #[test]
 fn codes_follow_the_contract_on_exact_ties_and_extremes() {
-    // amax = 127 makes d = 1, so halves are exact ties: they go to even.
+    // amax = 32767 makes d = 1, so halves are exact ties: they go to even.
     let mut x = vec![0.0; 64];
-    x[..8].copy_from_slice(&[127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, -127.0]);
+    x[..8].copy_from_slice(&[32767.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, -32767.0]);
+    x[16] = -3.5;
     x[32] = f32::MIN_POSITIVE / 4.0;
     for tier in supported() {
         let (q, scale, sum) = quantize(tier, &x);
-        assert_eq!(q[..8], [127, 0, 2, 2, 0, -2, -2, -127], "{tier:?}");
-        assert_eq!((scale[0], sum[0]), ([1.0, 0.0], 0));
-        assert!(q[32..].iter().all(|code| (-127..=127).contains(code)));
+        assert_eq!(q[..8], [32767, 0, 2, 2, 0, -2, -2, -32767], "{tier:?}");
+        assert_eq!((scale[0], sum[0]), ([1.0, -4.0], [0, -4]));
+        assert_eq!(q[32..], [0; 32]);
     }
 }
 
@@ -42,7 +43,7 @@ fn zero_rows_are_zero() {
     for tier in supported() {
         let (q, scale, sum) = quantize(tier, &[0.0; 32]);
         assert!(q.iter().all(|code| *code == 0));
-        assert_eq!((scale[0], sum[0]), ([0.0, 0.0], 0));
+        assert_eq!((scale[0], sum[0]), ([0.0, 0.0], [0, 0]));
     }
 }
 

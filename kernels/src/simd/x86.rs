@@ -134,26 +134,28 @@ impl Simd for Avx2 {
         both!(_mm256_add_epi32, a, b)
     }
     #[inline(always)]
-    unsafe fn low(x: Self::I) -> Self::I {
-        let mask = _mm256_set1_epi8(15);
-        [_mm256_and_si256(x[0], mask), _mm256_and_si256(x[1], mask)]
-    }
-    #[inline(always)]
-    unsafe fn high(x: Self::I) -> Self::I {
-        Self::low([_mm256_srli_epi16::<4>(x[0]), _mm256_srli_epi16::<4>(x[1])])
-    }
-    /// Even and odd bytes as 16-bit numbers: `maddubs` would saturate at full 8-bit weights.
-    #[inline(always)]
-    unsafe fn dot4(acc: Self::I, w: Self::I, a: i32) -> Self::I {
-        let a = _mm256_set1_epi32(a);
-        let a_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a));
-        let a_odd = _mm256_srai_epi16::<8>(a);
-        let even_bytes = _mm256_set1_epi16(0xff);
-        let half = |acc: __m256i, w: __m256i| {
-            let even = _mm256_madd_epi16(_mm256_and_si256(w, even_bytes), a_even);
-            let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(w), a_odd);
-            _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
+    unsafe fn nibble(x: Self::I, i: usize) -> Self::I {
+        let mask = _mm256_set1_epi16(15);
+        let half = |x: __m256i| match i {
+            0 => _mm256_and_si256(x, mask),
+            1 => _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask),
+            2 => _mm256_and_si256(_mm256_srli_epi16::<8>(x), mask),
+            _ => _mm256_srli_epi16::<12>(x),
         };
+        [half(x[0]), half(x[1])]
+    }
+    #[inline(always)]
+    unsafe fn byte(x: Self::I, i: usize) -> Self::I {
+        let half = |x: __m256i| match i {
+            0 => _mm256_and_si256(x, _mm256_set1_epi16(255)),
+            _ => _mm256_srli_epi16::<8>(x),
+        };
+        [half(x[0]), half(x[1])]
+    }
+    #[inline(always)]
+    unsafe fn dot2(acc: Self::I, w: Self::I, a: i32) -> Self::I {
+        let a = _mm256_set1_epi32(a);
+        let half = |acc: __m256i, w: __m256i| _mm256_add_epi32(acc, _mm256_madd_epi16(w, a));
         [half(acc[0], w[0]), half(acc[1], w[1])]
     }
     #[inline(always)]
@@ -164,7 +166,7 @@ impl Simd for Avx2 {
 
 /// Declares an AVX-512 tier; the tiers differ in the dot product alone.
 macro_rules! avx512 {
-    ($(#[$doc:meta])* $name:ident, $dot4:expr) => {
+    ($(#[$doc:meta])* $name:ident, $dot2:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub(crate) struct $name;
@@ -260,16 +262,25 @@ macro_rules! avx512 {
                 _mm512_add_epi32(a, b)
             }
             #[inline(always)]
-            unsafe fn low(x: __m512i) -> __m512i {
-                _mm512_and_si512(x, _mm512_set1_epi8(15))
+            unsafe fn nibble(x: __m512i, i: usize) -> __m512i {
+                let mask = _mm512_set1_epi16(15);
+                match i {
+                    0 => _mm512_and_si512(x, mask),
+                    1 => _mm512_and_si512(_mm512_srli_epi16::<4>(x), mask),
+                    2 => _mm512_and_si512(_mm512_srli_epi16::<8>(x), mask),
+                    _ => _mm512_srli_epi16::<12>(x),
+                }
             }
             #[inline(always)]
-            unsafe fn high(x: __m512i) -> __m512i {
-                Self::low(_mm512_srli_epi16::<4>(x))
+            unsafe fn byte(x: __m512i, i: usize) -> __m512i {
+                match i {
+                    0 => _mm512_and_si512(x, _mm512_set1_epi16(255)),
+                    _ => _mm512_srli_epi16::<8>(x),
+                }
             }
             #[inline(always)]
-            unsafe fn dot4(acc: __m512i, w: __m512i, a: i32) -> __m512i {
-                $dot4(acc, w, _mm512_set1_epi32(a))
+            unsafe fn dot2(acc: __m512i, w: __m512i, a: i32) -> __m512i {
+                $dot2(acc, w, _mm512_set1_epi32(a))
             }
             #[inline(always)]
             unsafe fn to_f32(x: __m512i) -> __m512 {
@@ -281,19 +292,14 @@ macro_rules! avx512 {
 
 avx512! {
     /// AVX-512 F, BW, VL, DQ.
-    Avx512, dot4_madd
+    Avx512, dot2_madd
 }
 avx512! {
     /// And VNNI.
-    Avx512Vnni, _mm512_dpbusd_epi32
+    Avx512Vnni, _mm512_dpwssd_epi32
 }
 
-/// As in AVX2: even and odd bytes apart.
 #[inline(always)]
-unsafe fn dot4_madd(acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
-    let a_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(a));
-    let a_odd = _mm512_srai_epi16::<8>(a);
-    let even = _mm512_madd_epi16(_mm512_and_si512(w, _mm512_set1_epi16(0xff)), a_even);
-    let odd = _mm512_madd_epi16(_mm512_srli_epi16::<8>(w), a_odd);
-    _mm512_add_epi32(acc, _mm512_add_epi32(even, odd))
+unsafe fn dot2_madd(acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
+    _mm512_add_epi32(acc, _mm512_madd_epi16(w, a))
 }

@@ -9,7 +9,8 @@ fn logits(tokens: &[u32], chunks: &[usize], blocks: &[u32]) -> Vec<Vec<f32>> {
     let file = GgufFile::from_bytes(tiny_llama(7)).unwrap();
     let config = ModelConfig::from_gguf(&file).unwrap();
     let mut backend = ReferenceBackend;
-    let mut model = Llama::load(&file, &config, &mut backend, 64).unwrap();
+    let mut model =
+        Llama::load(&file, &config, &mut backend, Room { rows: 64, logit_rows: 64 }).unwrap();
     let mut cache = backend.new_cache(2, 8, 16, 32);
     let mut all = Vec::new();
     let mut start = 0;
