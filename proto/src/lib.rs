@@ -5,9 +5,10 @@
 /// Package `estafette.v1`.
 #[allow(
     missing_docs,
-    clippy::all,
-    clippy::missing_errors_doc,
     unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 pub mod v1 {

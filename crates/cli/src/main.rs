@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Command::Router(args) => process::exit_code(process::router(args)),
         Command::PrefillWorker(args) => process::exit_code(process::prefill_worker(args)),
         Command::DecodeWorker(args) => process::exit_code(process::decode_worker(args)),
-        Command::Pull(args) => process::exit_code(pull::run(args)),
+        Command::Pull(args) => process::exit_code(pull::run(&args)),
         Command::Bench(args) => process::exit_code(bench::run(args)),
     }
 }

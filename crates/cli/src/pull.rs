@@ -17,7 +17,7 @@ pub(crate) struct PullArgs {
 }
 
 #[expect(clippy::print_stdout, reason = "the path is the command's result")]
-pub(crate) fn run(args: PullArgs) -> Result<()> {
+pub(crate) fn run(args: &PullArgs) -> Result<()> {
     let (repo, file) = parse(&args.model)?;
     let api: Api = ApiBuilder::from_env().with_retries(RETRIES).build()?;
     let repo_api = api.model(repo.to_owned());

@@ -185,7 +185,7 @@ fn worker_flags(args: &UpArgs, command: &str, name: &str) -> Vec<String> {
         command.to_owned(),
         format!("--id={name}"),
         format!("--router={}", args.grpc),
-        format!("--transport={}", children::flag_value(args.transport)),
+        format!("--transport={}", children::flag_value(&args.transport)),
         format!("--threads={}", engine.threads),
         format!("--kv-memory={}", engine.kv_memory),
         format!("--max-num-batched-tokens={}", engine.max_num_batched_tokens),
@@ -193,7 +193,7 @@ fn worker_flags(args: &UpArgs, command: &str, name: &str) -> Vec<String> {
         format!("--max-waiting={}", engine.max_waiting),
         format!("--max-model-len={}", engine.max_model_len),
         format!("--layers-per-group={}", engine.layers_per_group),
-        format!("--backend={}", children::flag_value(engine.backend)),
+        format!("--backend={}", children::flag_value(&engine.backend)),
         format!("--drain-timeout={}s", WORKER_STOP_TIMEOUT.as_secs() / 2),
     ];
     flags.extend(args.model.as_ref().map(|m| format!("--model={}", m.display())));

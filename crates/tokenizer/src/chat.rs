@@ -152,6 +152,7 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 }
 
 /// Python's `json.dumps`; `ensure_ascii`, `separators` and `sort_keys` are accepted and keep their usual values.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
 fn to_json(value: Serde<serde_json::Value>, options: Kwargs) -> Result<Value, Error> {
     let indent = options.get::<Option<usize>>("indent")?;
     for name in ["ensure_ascii", "separators", "sort_keys"] {

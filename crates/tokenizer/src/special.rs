@@ -58,7 +58,7 @@ impl Specials {
     /// A mark for texts that contain the text of a special token; `None` when none does.
     pub(crate) fn mark_for<'a>(
         &self,
-        texts: impl Iterator<Item = &'a str> + Clone,
+        texts: &(impl Iterator<Item = &'a str> + Clone),
     ) -> Option<char> {
         let every = self.every.as_ref()?;
         texts.clone().any(|text| every.is_match(text)).then(|| {

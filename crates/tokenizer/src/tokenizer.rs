@@ -98,7 +98,7 @@ impl Tokenizer {
     /// # Errors
     /// When there is no template, or it refuses the conversation.
     pub fn encode_chat(&self, chat: &ChatRequest<'_>) -> Result<Vec<TokenId>, TokenizerError> {
-        let mark = self.specials.mark_for(chat.texts());
+        let mark = self.specials.mark_for(&chat.texts());
         let rendered = match mark {
             None => self.render_chat(chat)?,
             Some(mark) => {

@@ -10,7 +10,7 @@ use tokio::process::{ChildStdin, Command};
 use tokio::signal::unix::{self, SignalKind, signal};
 
 /// How a flag's value is written.
-pub(super) fn flag_value(value: impl ValueEnum) -> String {
+pub(super) fn flag_value(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
 }
 
