@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::json;
 
-fn render(source: &str, variables: serde_json::Value) -> Result<String, TokenizerError> {
+fn render(source: &str, variables: &serde_json::Value) -> Result<String, TokenizerError> {
     let template = ChatTemplate::new(source, "<s>", "</s>")?;
     let messages = [ChatMessage { role: "user".into(), content: " hi ".into() }];
     let variables = variables.as_object().unwrap().clone();
@@ -14,7 +14,7 @@ fn render(source: &str, variables: serde_json::Value) -> Result<String, Tokenize
 
 #[test]
 fn templates_run_as_in_python() {
-    let out = |source| render(source, json!({"x": {"b": "<é>", "a": [1]}})).unwrap();
+    let out = |source| render(source, &json!({"x": {"b": "<é>", "a": [1]}})).unwrap();
     assert_eq!(out("{{ bos_token }}{{ messages[0].content.strip() }}"), "<s>hi");
     assert_eq!(out("{% if true %}\n  a\n{% endif %}\nb"), "  a\nb");
     assert_eq!(out("{{ x | tojson }}"), r#"{"b": "<é>", "a": [1]}"#);
@@ -29,14 +29,16 @@ fn templates_run_as_in_python() {
 
 #[test]
 fn a_template_s_exception_is_the_client_s_error() {
-    let error = render("{{ raise_exception('no ' ~ messages[0].role) }}", json!({})).unwrap_err();
+    let error = render("{{ raise_exception('no ' ~ messages[0].role) }}", &json!({})).unwrap_err();
     assert!(matches!(&error, TokenizerError::Template(text) if text == "no user"), "{error}");
-    assert!(matches!(render("{% if %}", json!({})), Err(TokenizerError::BadTemplate(_))));
+    assert!(matches!(render("{% if %}", &json!({})), Err(TokenizerError::BadTemplate(_))));
 }
 
 #[test]
 fn a_client_s_variables_cannot_replace_the_conversation() {
-    let out =
-        render("{{ messages | length }}{{ eos_token }}", json!({"messages": [], "eos_token": "x"}));
+    let out = render(
+        "{{ messages | length }}{{ eos_token }}",
+        &json!({"messages": [], "eos_token": "x"}),
+    );
     assert_eq!(out.unwrap(), "1</s>");
 }
