@@ -11,12 +11,19 @@ pub const TINY_BLOCK_BYTES: u64 = 4096;
 /// Vocabulary of the tiny model.
 pub const TINY_VOCAB: u64 = 258;
 
-/// A file with the tiny model, the same for all tests of one process.
+/// A file with the tiny model; the same for all tests, made once.
 pub fn tiny() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     let path = PATH.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("estafette-tiny-{}.gguf", std::process::id()));
-        std::fs::write(&path, estafette_gguf::tiny::tiny_llama(7)).expect("room for a tiny model");
+        let bytes = estafette_gguf::tiny::tiny_llama(7);
+        let folder = std::env::temp_dir();
+        let path = folder.join("estafette-tiny-7.gguf");
+        if std::fs::read(&path).ok().as_deref() != Some(&bytes[..]) {
+            // Another process may do the same at this moment.
+            let draft = folder.join(format!("estafette-tiny-{}", std::process::id()));
+            std::fs::write(&draft, bytes).expect("room for a tiny model");
+            std::fs::rename(draft, &path).expect("the same folder");
+        }
         path
     });
     path.clone()

@@ -156,8 +156,16 @@ impl TestWorker {
 }
 
 impl Drop for TestWorker {
+    /// The engine's thread outlives the runtime by a step: waits until it has tidied up, lest the process be faster.
     fn drop(&mut self) {
         self.kill();
+        let socket = self.info.kv.as_ref().map(|kv| PathBuf::from(&kv.unix_socket));
+        let Some(folder) = socket.as_ref().and_then(|path| path.parent()) else { return };
+        let mut patience = 200;
+        while folder.is_dir() && patience > 0 && !folder.as_os_str().is_empty() {
+            std::thread::sleep(Duration::from_millis(10));
+            patience -= 1;
+        }
     }
 }
 
