@@ -3,7 +3,7 @@
 use crate::answer::Answer;
 use crate::cluster::Cluster;
 use crate::error::RequestError;
-use crate::generation::Generation;
+use crate::generation::{Generation, Turn};
 use crate::metrics::RouterMetrics;
 use crate::model::ServedModel;
 use crate::request::{AnswerOptions, AnswerRequest, Prompt};
@@ -97,9 +97,23 @@ impl App {
         AnswerRequest::new(id, prompt, options, &self.model, self.max_model_len(), times)
     }
 
-    /// Starts `request` on the workers.
+    /// Starts the one answer to `request`.
     pub(crate) fn answer(&self, request: &AnswerRequest) -> Answer {
-        let generation = Generation::start(Arc::clone(&self.cluster), request.clone());
+        self.answer_in_turn(request, Turn::order().0)
+    }
+
+    /// Starts `count` answers to `request`, the others when the first one has its first token.
+    pub(crate) fn answers(&self, request: &AnswerRequest, count: usize) -> Vec<Answer> {
+        let (first, after) = Turn::order();
+        let later = (1..count).map(|i| (i, Turn::After(after.clone())));
+        std::iter::once((0, first))
+            .chain(later)
+            .map(|(i, turn)| self.answer_in_turn(&request.choice(i, self.request_id()), turn))
+            .collect()
+    }
+
+    fn answer_in_turn(&self, request: &AnswerRequest, turn: Turn) -> Answer {
+        let generation = Generation::start(Arc::clone(&self.cluster), request.clone(), turn);
         Answer::new(generation, request, &self.model)
     }
 

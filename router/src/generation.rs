@@ -14,7 +14,7 @@ use attempt::{Attempt, Outcome};
 use estafette_proto::v1;
 use estafette_types::{ErrorCode, FinishReason, Usage};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events that may wait for a client that reads slowly; the workers' own queues hold the rest.
 const EVENT_QUEUE: usize = 64;
@@ -43,12 +43,12 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    /// Starts `request` on the workers of `cluster`.
-    pub(crate) fn start(cluster: Arc<Cluster>, request: AnswerRequest) -> Self {
-        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+    /// Starts `request` on the workers of `cluster`, when its turn has come.
+    pub(crate) fn start(cluster: Arc<Cluster>, request: AnswerRequest, turn: Turn) -> Self {
+        let (events, received) = mpsc::channel(EVENT_QUEUE);
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(drive(cluster, request, sender, stopped));
-        Self { events, stop: Some(stop) }
+        tokio::spawn(drive(cluster, request, Client { events, stop: stopped, turn }));
+        Self { events: received, stop: Some(stop) }
     }
 
     /// The next event; `None` after the last one.
@@ -65,21 +65,60 @@ impl Generation {
     }
 }
 
+/// When an answer may start. Of several answers to one prompt the first computes it and the others find it cached, so they
+/// wait for its first token.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// At once; others wait for `passed` to turn true or to be dropped.
+    First { passed: watch::Sender<bool> },
+    /// When the first answer has its first token, or has ended.
+    After(watch::Receiver<bool>),
+}
+
+impl Turn {
+    /// The turns of the first answer and of those after it.
+    pub(crate) fn order() -> (Self, watch::Receiver<bool>) {
+        let (passed, after) = watch::channel(false);
+        (Self::First { passed }, after)
+    }
+
+    async fn come(&mut self) {
+        if let Self::After(first) = self {
+            // An error means that the first answer has ended.
+            drop(first.wait_for(|passed| *passed).await);
+        }
+    }
+
+    fn pass(&self) {
+        if let Self::First { passed } = self {
+            passed.send_if_modified(|passed| !std::mem::replace(passed, true));
+        }
+    }
+}
+
 /// Where a generation's events go, and how it hears that nobody wants them.
 struct Client {
     events: mpsc::Sender<Result<GenerationEvent, RequestError>>,
     /// Fires when the generation is stopped, and when it is dropped.
     stop: oneshot::Receiver<()>,
+    turn: Turn,
 }
 
-async fn drive(
-    cluster: Arc<Cluster>,
-    request: AnswerRequest,
-    events: mpsc::Sender<Result<GenerationEvent, RequestError>>,
-    stop: oneshot::Receiver<()>,
-) {
-    let mut client = Client { events, stop };
-    let last = attempts(&cluster, &request, &mut client).await;
+impl Client {
+    /// False when nobody listens any more.
+    async fn token(&self, token: v1::Token) -> bool {
+        self.turn.pass();
+        self.events.send(Ok(GenerationEvent::Token(token))).await.is_ok()
+    }
+}
+
+async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client) {
+    let gone = || RequestError::new(ErrorCode::Cancelled, "the client went away");
+    let last = tokio::select! {
+        biased;
+        _ = &mut client.stop => Err(gone()),
+        () = client.turn.come() => attempts(&cluster, &request, &mut client).await,
+    };
     if let Err(error) = &last {
         tracing::debug!(request = %request.id, %error, "no answer");
     }

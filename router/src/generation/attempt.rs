@@ -1,8 +1,8 @@
 //! One try to get an answer from one pair of workers.
 
+use super::Client;
 use super::order::{Gap, Order};
 use super::usage::LegUsage;
-use super::{Client, GenerationEvent};
 use crate::cluster::{Chosen, Cluster, Target, WorkerKey};
 use crate::error::RequestError;
 use crate::request::AnswerRequest;
@@ -154,7 +154,7 @@ impl<'a> Attempt<'a> {
             let first = self.order.delivered() == 1;
             (if first { &metrics.ttft } else { &metrics.itl }).record(since);
             self.last_token = now;
-            if client.events.send(Ok(GenerationEvent::Token(token))).await.is_err() {
+            if !client.token(token).await {
                 return false;
             }
         }

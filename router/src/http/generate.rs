@@ -17,6 +17,9 @@ use estafette_types::TokenId;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Prompts times answers to each.
+const ANSWERS_MAX: usize = 128;
+
 /// `/v1/chat/completions`.
 pub(super) async fn chat(app: Arc<App>, body: Bytes) -> Response {
     run(&app, "chat", async |admitted: &Admitted| {
@@ -131,10 +134,14 @@ fn start(
         .into_iter()
         .map(|prompt| app.request(prompt, options.clone(), admitted.arrived))
         .collect();
-    let choices = requests?.into_iter().flat_map(|request| {
-        (0..delivery.choices).map(move |i| request.choice(i, app.request_id()))
-    });
-    Ok(choices.map(|choice| app.answer(&choice)).collect())
+    let requests = requests?;
+    let count = requests.len() * delivery.choices;
+    if count > ANSWERS_MAX {
+        let message =
+            format!("{count} answers are too many for one request, at most {ANSWERS_MAX}");
+        return Err(RequestError::field("n", message));
+    }
+    Ok(requests.iter().flat_map(|request| app.answers(request, delivery.choices)).collect())
 }
 
 fn names(app: &App, prefix: &str) -> Names {
