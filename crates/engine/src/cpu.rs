@@ -198,3 +198,6 @@ impl RowMath for CpuBackend {
         estafette_kernels::ln(x)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,3 +153,6 @@ impl Sequences for Lookup<'_> {
         self.params.get(&id).expect("a planned sequence was submitted with its parameters")
     }
 }
+
+#[cfg(test)]
+mod tests;

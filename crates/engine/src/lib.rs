@@ -7,6 +7,8 @@ mod engine;
 mod executor;
 mod load;
 pub mod sampler;
+#[cfg(test)]
+mod testing;
 
 pub use cpu::{CpuBackend, KvPool};
 pub use engine::{Engine, EngineEvent, NoObserver, StepObserver};

@@ -170,3 +170,6 @@ fn load_reference(
         row: Vec::new(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Files that are damaged or not supported, and pools that cannot be.
+
+use super::*;
+use crate::testing::cpu;
+use estafette_gguf::tiny::tiny_llama;
+use estafette_gguf::{GgufWriter, Value};
+use proptest::prelude::*;
+
+fn options(kv_bytes: u64) -> LoadOptions {
+    LoadOptions { backend: cpu(Tier::detect(), 1), kv_bytes, max_rows: 32, max_seqs: 4 }
+}
+
+fn load_bytes(bytes: Vec<u8>, options: LoadOptions) -> Result<Loaded, LoadError> {
+    let file = GgufFile::from_bytes(bytes).map_err(ModelError::from)?;
+    load_file(&file, options)
+}
+
+fn error(bytes: Vec<u8>) -> String {
+    load_bytes(bytes, options(1 << 20)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = load(Path::new("/nowhere/model.gguf"), options(1)).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read /nowhere/model.gguf: "), "{error}");
+}
+
+#[test]
+fn truncated_files_are_refused_wherever_they_end() {
+    let whole = tiny_llama(1);
+    for len in (0..whole.len()).step_by(whole.len() / 97) {
+        let text = error(whole[..len].to_vec());
+        assert!(text.contains("truncated") || text.contains("no GGUF file"), "{len}: {text}");
+    }
+}
+
+#[test]
+fn another_architecture_is_named() {
+    let mut writer = GgufWriter::default();
+    writer.key("general.architecture", &Value::Text("mamba".into()));
+    assert_eq!(error(writer.finish()), "architecture `mamba` is not supported, only llama");
+}
+
+#[test]
+fn a_pool_too_small_for_a_block_is_refused_and_a_large_one_counts_its_blocks() {
+    let block = 16 * 2 * 2 * 2 * 2 * 16;
+    let text = load_bytes(tiny_llama(1), options(block - 1)).unwrap_err().to_string();
+    assert_eq!(text, format!("{} bytes for KV hold no block: one takes {block} bytes", block - 1));
+    assert_eq!(load_bytes(tiny_llama(1), options(10 * block + 5)).unwrap().num_blocks, 10);
+}
+
+#[test]
+fn memory_that_the_system_does_not_have_is_an_error() {
+    let text = load_bytes(tiny_llama(1), options(1 << 60)).unwrap_err().to_string();
+    assert!(text.starts_with("cannot get ") && text.contains(" bytes for KV blocks: "), "{text}");
+    let rows = LoadOptions { max_rows: usize::MAX / 2, ..options(1 << 20) };
+    let text = load_bytes(tiny_llama(1), rows).unwrap_err().to_string();
+    assert!(text.starts_with("no memory for "), "{text}");
+}
+
+#[test]
+fn numerics_ids_tell_backends_apart_but_not_tiers() {
+    let id = |backend| {
+        let options = LoadOptions { backend, ..options(1 << 20) };
+        load_bytes(tiny_llama(1), options).unwrap().executor.numerics_id()
+    };
+    assert_eq!(id(cpu(Tier::detect(), 2)), id(cpu(Tier::Portable, 1)));
+    assert_ne!(id(cpu(Tier::detect(), 2)), id(BackendOptions::Reference));
+}
+
+#[test]
+fn only_the_cpu_backend_has_a_pool_to_share() {
+    let load = |backend| {
+        load_bytes(tiny_llama(1), LoadOptions { backend, ..options(1 << 20) }).unwrap().executor
+    };
+    let shared = BackendOptions::Cpu { tier: Tier::detect(), threads: 1, shared_pool: true };
+    assert!(load(shared).kv_pool().unwrap().memory.fd().is_some());
+    assert!(load(cpu(Tier::detect(), 1)).kv_pool().unwrap().memory.fd().is_none());
+    assert!(load(BackendOptions::Reference).kv_pool().is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn damaged_headers_never_panic(changes in prop::collection::vec((0..4000usize, any::<u8>()), 1..4)) {
+        let mut bytes = tiny_llama(1);
+        for (at, value) in changes {
+            bytes[at] = value;
+        }
+        drop(load_bytes(bytes, options(1 << 20)));
+    }
+}
