@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import sys
 
 import numpy as np
@@ -127,15 +128,14 @@ def compare_weights(model, other):
 
 def tokenization(reference, args):
     llama_cpp = llama_cpp_tokenizer(args)
-    plain = Tokenizer(reference.tokenizer.model)
-    plain.pre_tokenizer = reference.tokenizer.pre_tokenizer
+    ordinary = plain(reference)
     texts = []
     for name, text in {**inputs.TEXTS, "corpus": corpus()}.items():
         ids = reference.encode(text)
         case = {"name": name, "text": text, "ids": ids}
         decoded = reference.tokenizer.decode(ids, skip_special_tokens=False)
         others = {
-            "plain_ids": plain.encode(text, add_special_tokens=False).ids,
+            "plain_ids": ordinary.encode(text, add_special_tokens=False).ids,
             "llama_cpp_ids": llama_cpp(text, True),
             "transformers_gguf_ids": reference.loaded(text, add_special_tokens=False).input_ids,
         }
@@ -178,8 +178,34 @@ def chat(reference):
         for generate in [True, False]:
             text = reference.render(conversation, generate)
             case = {"name": name, "messages": inputs.messages(conversation), "add_generation_prompt": generate}
-            cases.append(case | {"text": text, "ids": reference.encode(text)})
+            case |= {"text": text, "ids": reference.encode(text)}
+            safe = safe_ids(reference, conversation, generate)
+            cases.append(case | ({} if safe == case["ids"] else {"safe_ids": safe}))
     return {"template": reference.loaded.chat_template, "cases": cases}
+
+
+def safe_ids(reference, conversation, generate):
+    """Tokens of the rendered text where only the template's own words become special tokens: the messages are stood in
+    for by marks while the text is cut at special tokens."""
+    marks = [f"\ue000{i}\ue001" for i in range(len(conversation))]
+    text = reference.render([(role, mark) for (role, _), mark in zip(conversation, marks)], generate)
+    special = [token.content for token in reference.loaded.added_tokens_decoder.values()]
+    ids = []
+    for piece in re.split(f"({'|'.join(map(re.escape, special))})", text):
+        if piece in special:
+            ids.append(reference.tokenizer.token_to_id(piece))
+        else:
+            for mark, (_, content) in zip(marks, conversation):
+                piece = piece.replace(mark, content)
+            ids.extend(plain(reference).encode(piece, add_special_tokens=False).ids)
+    return ids
+
+
+def plain(reference):
+    """The tokenizer without special tokens."""
+    made = Tokenizer(reference.tokenizer.model)
+    made.pre_tokenizer = reference.tokenizer.pre_tokenizer
+    return made
 
 
 def logits(reference, other):
