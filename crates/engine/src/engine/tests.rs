@@ -14,7 +14,8 @@ fn sixteen(text: &[TokenId], max_tokens: u32) -> Vec<Request> {
     (0..16)
         .map(|i| {
             let start = if i % 4 == 0 { 0 } else { i * 7 };
-            let prompt = &text[start..start + 5 + i * i % 90];
+            let len = if i == 7 { 150 } else { 3 + i * 13 % 41 };
+            let prompt = &text[start..start + len];
             if i % 2 == 0 {
                 Request::greedy(prompt, max_tokens)
             } else {
@@ -70,7 +71,7 @@ fn the_tiny_model_gives_the_same_bits_in_every_schedule_and_on_every_tier() {
     let text: Vec<TokenId> = (0..300u32).map(|i| (i * i + 7 * i) % 258).collect();
     let requests = sixteen(&text, 40);
     let mut rig = Rig::new(&model, cpu(Tier::detect(), 2), 200, 512);
-    let expected = expect_same_in_every_schedule(&mut rig, &requests, 24);
+    let expected = expect_same_in_every_schedule(&mut rig, &requests, 20);
     for tier in tiers() {
         for threads in [1, 2, 3] {
             expect_same_on(&model, tier, threads, &requests, &expected);
@@ -82,19 +83,19 @@ fn the_tiny_model_gives_the_same_bits_in_every_schedule_and_on_every_tier() {
 fn the_reference_backend_does_too() {
     let text: Vec<TokenId> = (0..300u32).map(|i| (i * i + 7 * i) % 258).collect();
     let mut rig = Rig::new(&tiny_model(), crate::BackendOptions::Reference, 200, 512);
-    expect_same_in_every_schedule(&mut rig, &sixteen(&text, 40), 24);
+    expect_same_in_every_schedule(&mut rig, &sixteen(&text, 40), 20);
 }
 
 #[test]
 fn the_real_model_gives_the_same_bits_in_every_schedule() {
     let mut rig = Rig::new(&real_model(), cpu(Tier::detect(), 2), 200, 512);
-    expect_same_in_every_schedule(&mut rig, &sixteen(&STORY, 12), 24);
+    expect_same_in_every_schedule(&mut rig, &sixteen(&STORY, 8), 16);
 }
 
 #[test]
 fn the_real_model_gives_the_same_bits_on_every_tier_and_number_of_threads() {
     let model = real_model();
-    let requests = [Request::greedy(&STORY[..37], 4), Request::drawn(&STORY[100..120], 4, 5)];
+    let requests = [Request::greedy(&STORY[..20], 3), Request::drawn(&STORY[100..109], 3, 5)];
     let expected = Rig::new(&model, cpu(Tier::detect(), 1), 200, 512).run(&requests);
     for (tier, threads) in tiers().map(|tier| (tier, 2)).chain([(Tier::detect(), 3)]) {
         expect_same_on(&model, tier, threads, &requests, &expected);
