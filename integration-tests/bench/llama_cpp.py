@@ -100,7 +100,8 @@ def prompt_and_decode(model: pathlib.Path, threads: int, flash: bool, prompt: in
 
 def batched_decode(model: pathlib.Path, threads: int, flash: bool, prompt: int, generate: int, batch: int) -> float:
     """One run of llama-batched-bench: tokens per second of all sequences together after a shared prompt."""
-    room = prompt + batch * generate + 256
+    # Each stream keeps a cache of its own, as is the default.
+    room = batch * (prompt + generate) + 256
     flags = ["-c", room, "-b", 2048, "-ub", 512, "-npp", prompt, "-ntg", generate, "-npl", batch, "-pps"]
     flags += ["-t", threads, "-tb", threads, "-fa", "on" if flash else "off", "--output-format", "jsonl"]
     [line] = jsonl(run([programs() / "llama-batched-bench", "-m", model, *flags]))

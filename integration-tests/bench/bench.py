@@ -1,0 +1,134 @@
+"""Estafette side by side with llama.cpp, in one run on one machine: `make bench`. See README.md."""
+
+import argparse
+import datetime
+import json
+import pathlib
+import statistics
+
+import llama_cpp
+import machine
+import serving
+import speed
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TTFT_BAR = 1.05
+# A neighbour that takes more than this share of a core spoils a sample.
+DISTURBED_CORES = 0.15
+
+
+def main():
+    args = arguments()
+    result = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "llama_cpp": llama_cpp.PACKAGE,
+    }
+    print("{processor}, {cores} cores, load average {load_average:.2f}".format(**result["machine"]))
+    for part in args.only:
+        result[part], lines = PARTS[part](args)
+        print("\n".join(["", *lines]), flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/estafette")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--all-formats", action="store_true", help="also llama.cpp's own best formats, Q4_0 and Q8_0")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--json", type=pathlib.Path, help="write everything here, samples too")
+    args = parser.parse_args()
+    for path in [args.model, args.program]:
+        if not path.is_file():
+            parser.error(f"there is no file {path}")
+    return args
+
+
+def run_speed(args):
+    kinds = ["Q4_0", "Q8_0"] if args.all_formats else []
+    result = speed.measure(args.program, args.model, args.rounds, args.threads, kinds)
+    samples = result["samples"]
+    lines = [f"Tokens per second, {args.threads} threads: median (lowest to highest of {args.rounds} rounds)"]
+    lines.append(row("", speed.METRICS))
+    for name, metrics in samples.items():
+        lines.append(row(name, [spread(metrics[metric]) for metric in speed.METRICS]))
+    result["ratios"] = {}
+    for label, matches in [("same file", lambda name: ", same file," in name), ("any format", lambda name: True)]:
+        rivals = [name for name in samples if name.startswith("llama.cpp") and matches(name)]
+        ratios = {metric: against_best(samples, rivals, metric) for metric in speed.METRICS}
+        result["ratios"][label] = ratios
+        if label == "same file" or kinds:
+            cells = [spread(ratios[metric], 2) for metric in speed.METRICS]
+            lines.append(row(f"estafette / best llama.cpp, {label}", cells))
+    return result, [*lines, disturbed(result)]
+
+
+def against_best(samples, rivals, metric):
+    """Ratios round by round to the rival with the best median."""
+    best = max(rivals, key=lambda name: statistics.median(samples[name][metric]))
+    return [ours / theirs for ours, theirs in zip(samples["estafette"][metric], samples[best][metric])]
+
+
+def run_memory(args):
+    result = serving.memory(args.program, args.model, args.threads)
+    mb = lambda size: f"{size / 1e6:.1f} MB"
+    parts = [mb(result["model_bytes"]), mb(result["kv_bytes"]), mb(serving.MEMORY_EXTRA_BYTES)]
+    lines = [f"Resident memory with a full KV pool; bar: model + pool + 150 MB = {' + '.join(parts)} = {mb(result['bar'])}"]
+    lines.append("A prefill worker maps the pool of its decode worker: resident counts it for both, the share half for each.")
+    for name, worker in result["workers"].items():
+        kinds = ", ".join(f"{kind} {mb(worker[kind])}" for kind in ["RssAnon", "RssFile", "RssShmem"])
+        verdict = "met" if worker["Pss"] <= result["bar"] else "MISSED"
+        lines.append(f"{name:16} share {mb(worker['Pss'])}: {verdict}; resident {mb(worker['VmRSS'])} ({kinds})")
+    return result, lines
+
+
+def run_ttft(args):
+    result = serving.first_token(args.program, args.model, args.threads, max(args.rounds, 5))
+    ttft = {name: samples["ttft"] for name, samples in result["samples"].items()}
+    result["ratio"] = statistics.median(ttft["disaggregated"]) / statistics.median(ttft["aggregated"])
+    lines = [f"Time to first token of a prompt of {serving.PROMPT} tokens, {args.threads} threads in each worker, ms"]
+    for name, samples in result["samples"].items():
+        first, second = (spread([1000 * s for s in samples[key]]) for key in ["ttft", "second_token"])
+        lines.append(f"{name:16} {first}, from there to the second token {second}")
+    verdict = "met" if result["ratio"] <= TTFT_BAR else "MISSED"
+    lines.append(f"{'ratio':16} {result['ratio']:.3f}, bar {TTFT_BAR}: {verdict}")
+    return result, [*lines, disturbed(result)]
+
+
+def run_router(args):
+    result = serving.router_cpu(args.program, args.model, args.threads)
+    text = "{prompt_tokens} tokens in, {tokens} out, {requests} requests".format(**result)
+    return result, [f"CPU of the router for each request ({text}), µs", *(
+        f"{kind:16} {1e6 * result[kind]:.0f}" for kind in ["whole", "streamed"]
+    )]
+
+
+def spread(samples, digits=None):
+    """`median (lowest to highest)`."""
+    median = statistics.median(samples)
+    digits = digits if digits is not None else (0 if median >= 100 else 1)
+    return f"{median:.{digits}f} ({min(samples):.{digits}f}–{max(samples):.{digits}f})"
+
+
+def row(name, cells):
+    return f"{name:42}" + "".join(f"{cell:>22}" for cell in cells)
+
+
+def disturbed(result):
+    count = sum(cores > DISTURBED_CORES for cores in result["foreign_cores"])
+    total = len(result["foreign_cores"])
+    if count:
+        return f"{count} of {total} samples were disturbed: other processes used more than {DISTURBED_CORES} cores"
+    return f"none of {total} samples was disturbed by other processes"
+
+
+PARTS = {"speed": run_speed, "memory": run_memory, "ttft": run_ttft, "router": run_router}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What the kernel says about processes and about who else used the cores."""
+
+import os
+import pathlib
+import resource
+import time
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Watch:
+    """Whether anybody else used the cores while something ran: CPU seconds of the machine that were not ours."""
+
+    def __init__(self):
+        self.began, self.busy, self.own = time.monotonic(), busy_seconds(), own_seconds()
+
+    def foreign_cores(self, own_extra: float = 0.0) -> float:
+        """Cores that others kept busy, on average; `own_extra` are CPU seconds of ours that are not our children's."""
+        elapsed = time.monotonic() - self.began
+        own = own_seconds() - self.own + own_extra
+        return max(0.0, busy_seconds() - self.busy - own) / elapsed
+
+
+def busy_seconds() -> float:
+    """CPU seconds of all processes since boot, and those that the hypervisor took."""
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, read("/proc/stat").split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
+
+
+def own_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds of a running process, all its threads."""
+    fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def memory(pid: int) -> dict[str, int]:
+    """Resident bytes of a process: all, by kind, and `Pss`, where a page that several processes have counts in parts."""
+    text = read(f"/proc/{pid}/status") + read(f"/proc/{pid}/smaps_rollup").partition("\n")[2]
+    lines = dict(line.split(":", 1) for line in text.splitlines())
+    return {name: int(lines[name].split()[0]) * 1024 for name in ["VmRSS", "Pss", "RssAnon", "RssFile", "RssShmem"]}
+
+
+def children(pid: int) -> dict[int, list[str]]:
+    """The command lines of a process's children."""
+    found = {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int(read(folder / "stat").rpartition(")")[2].split()[1])
+            command = read(folder / "cmdline").rstrip("\0").split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid:
+            found[int(folder.name)] = command
+    return found
+
+
+def describe() -> dict:
+    models = [line.partition(":")[2].strip() for line in read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
+    return {"processor": models[0] if models else "unknown", "cores": len(os.sched_getaffinity(0)), "load_average": os.getloadavg()[0]}
+
+
+def read(path) -> str:
+    return pathlib.Path(path).read_text()

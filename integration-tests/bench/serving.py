@@ -1,0 +1,77 @@
+"""Whole clusters: memory, time to first token through one pool and through two, CPU of the router."""
+
+import concurrent.futures
+import pathlib
+import random
+
+import llama_cpp
+import machine
+from cluster import Cluster
+
+PROMPT = 1500
+VOCABULARY = range(100, 49_000)
+MEMORY_KV_BYTES = 128 << 20
+MEMORY_EXTRA_BYTES = 150_000_000
+# Enough different prompts to write into every block of the pool.
+MEMORY_PROMPTS = 8
+ROUTER_REQUESTS, ROUTER_PROMPT, ROUTER_TOKENS, ROUTER_CLIENTS = 200, 64, 16, 8
+
+
+def prompts(length: int):
+    """Prompts of random tokens: none shares a block with another."""
+    numbers = random.Random(length)
+    while True:
+        yield [numbers.choice(VOCABULARY) for _ in range(length)]
+
+
+def memory(program: pathlib.Path, model: pathlib.Path, threads: int) -> dict:
+    """Resident bytes of both workers once their pools have been written, each against model file + KV pool + 150 MB."""
+    llama_cpp.log("memory")
+    bar = model.stat().st_size + MEMORY_KV_BYTES + MEMORY_EXTRA_BYTES
+    with Cluster(program, model, 1, threads, "--kv-memory", f"{MEMORY_KV_BYTES >> 20}MiB") as cluster:
+        for prompt, _ in zip(prompts(PROMPT), range(MEMORY_PROMPTS)):
+            cluster.complete(prompt, 8)
+        names = ["prefill-worker", "decode-worker"]
+        workers = {name: machine.memory(cluster.processes()[name]) for name in names}
+    return {"bar": bar, "kv_bytes": MEMORY_KV_BYTES, "model_bytes": model.stat().st_size, "workers": workers}
+
+
+def first_token(program: pathlib.Path, model: pathlib.Path, threads: int, rounds: int) -> dict:
+    """Seconds to the first token, and from there to the second one, of unique prompts: one cluster with a prefill and a
+    decode worker, one with a decode worker alone, asked in turn."""
+    llama_cpp.log("time to first token")
+    samples = {name: {"ttft": [], "second_token": []} for name in ["disaggregated", "aggregated"]}
+    source, foreign = prompts(PROMPT), []
+    with Cluster(program, model, 1, threads) as two, Cluster(program, model, 0, threads) as one:
+        clusters = {"disaggregated": two, "aggregated": one}
+        for cluster in clusters.values():
+            cluster.times(next(source), 4)
+        for round_ in range(rounds):
+            names = sorted(clusters, reverse=bool(round_ % 2))
+            for name in names:
+                used, watch = sum(map(own_cpu, clusters.values())), machine.Watch()
+                times = clusters[name].times(next(source), 4)
+                foreign.append(watch.foreign_cores(sum(map(own_cpu, clusters.values())) - used))
+                samples[name]["ttft"].append(times[0])
+                samples[name]["second_token"].append(times[1] - times[0])
+    return {"prompt_tokens": PROMPT, "samples": samples, "foreign_cores": foreign}
+
+
+def own_cpu(cluster: Cluster) -> float:
+    return sum(machine.cpu_seconds(pid) for pid in cluster.processes().values())
+
+
+def router_cpu(program: pathlib.Path, model: pathlib.Path, threads: int) -> dict:
+    """CPU seconds of the router for each request, whole and streamed."""
+    llama_cpp.log("CPU of the router")
+    result = {"requests": ROUTER_REQUESTS, "prompt_tokens": ROUTER_PROMPT, "tokens": ROUTER_TOKENS}
+    source = prompts(ROUTER_PROMPT)
+    with Cluster(program, model, 1, threads) as cluster, concurrent.futures.ThreadPoolExecutor(ROUTER_CLIENTS) as pool:
+        router = cluster.processes()["router"]
+        for name, ask in [("whole", cluster.complete), ("streamed", cluster.times)]:
+            work = [next(source) for _ in range(ROUTER_REQUESTS)]
+            ask(next(source), ROUTER_TOKENS)
+            before = machine.cpu_seconds(router)
+            list(pool.map(lambda prompt: ask(prompt, ROUTER_TOKENS), work))
+            result[name] = (machine.cpu_seconds(router) - before) / ROUTER_REQUESTS
+    return result
