@@ -1,7 +1,7 @@
 //! What the router knows about its workers, and its choice among them.
 //!
-//! One lock around pure structures: who is there, which blocks each holds (`kv-index`), what each has to do (its load
-//! record and the receipts of what was just sent). Nothing waits while it is held.
+//! The block index is read and written without a lock. One lock guards the rest: who is there, and what each has to do
+//! (its load record and the receipts of what was just sent). Nothing waits while it is held.
 
 mod registry;
 mod view;
@@ -12,6 +12,7 @@ use crate::error::RequestError;
 use crate::metrics::RouterMetrics;
 use crate::model::ServedModel;
 use crate::request::AnswerRequest;
+use estafette_kv_index::{KvIndex, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{Choice, NoChoice, Receipt, Request};
 use estafette_types::{
@@ -115,6 +116,7 @@ impl Drop for Booked<'_> {
 /// The workers of this router.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    index: KvIndex,
     registry: Mutex<Registry>,
     metrics: RouterMetrics,
     /// Whether a request could be answered now.
@@ -126,6 +128,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(model: &ServedModel, seed: u64) -> Self {
         Self {
+            index: KvIndex::new(),
             registry: Mutex::new(Registry::new(SplitMix64::new(seed))),
             metrics: RouterMetrics::new(),
             ready: watch::Sender::new(false),
@@ -172,12 +175,16 @@ impl Cluster {
         if pool.vocab_size != self.vocab_size || pool.block_size == 0 {
             return Err(Status::failed_precondition("its vocabulary or block size is impossible"));
         }
-        self.lock().join(info)
+        let joined = self.lock().join(info);
+        self.update_ready();
+        joined
     }
 
-    /// A worker is gone.
+    /// A worker is gone, and whoever followed its state has stopped.
     pub(crate) fn leave(&self, worker: &WorkerKey) {
         self.lock().leave(worker);
+        self.index.remove_worker(WorkerSlot(worker.slot));
+        self.lock().free(worker);
         self.update_ready();
     }
 
@@ -194,8 +201,10 @@ impl Cluster {
         load: LoadRecord,
         draining: bool,
     ) {
-        self.lock().snapshot(worker, hashes, load, draining);
-        self.update_ready();
+        let slot = WorkerSlot(worker.slot);
+        self.index.remove_worker(slot);
+        self.index.insert(slot, hashes);
+        self.heard(worker, load, draining);
     }
 
     /// A worker's state has changed.
@@ -206,8 +215,13 @@ impl Cluster {
         load: LoadRecord,
         draining: bool,
     ) {
-        let became = self.lock().delta(worker, events, load, draining);
-        if became {
+        self.index.apply(WorkerSlot(worker.slot), events);
+        self.heard(worker, load, draining);
+    }
+
+    fn heard(&self, worker: &WorkerKey, load: LoadRecord, draining: bool) {
+        let changed = self.lock().heard(worker, load, draining);
+        if changed {
             self.update_ready();
         }
     }
@@ -215,6 +229,7 @@ impl Cluster {
     /// A worker's state is not known any more.
     pub(crate) fn unsynced(&self, worker: &WorkerKey) {
         self.lock().unsynced(worker);
+        self.index.remove_worker(WorkerSlot(worker.slot));
         self.update_ready();
     }
 
@@ -237,20 +252,20 @@ impl Cluster {
         request: &AnswerRequest,
         excluded: &Excluded,
     ) -> Result<Chosen<'_>, RequestError> {
+        let matches = self.index.matches(&request.prompt.hashes);
         let mut registry = self.lock();
         let wanted = Request {
             prompt_tokens: request.prompt.tokens.len() as u32,
             max_tokens: request.limits.max_tokens,
             block_size: registry.pool().map_or(DEFAULT_BLOCK_SIZE, |pool| pool.block_size),
         };
-        let hashes = &request.prompt.hashes;
-        let choice = registry.choose(&wanted, hashes, excluded).map_err(refusal)?;
+        let choice = registry.choose(&wanted, &matches, excluded).map_err(refusal)?;
         let transfer = TransferId(registry.rng.next_u128());
         let (prefill, decode) = match choice {
-            Choice::Aggregated { decode } => (None, registry.book(decode, &wanted, hashes, true)),
+            Choice::Aggregated { decode } => (None, registry.book(decode, &wanted, &matches, true)),
             Choice::Disaggregated { prefill, decode } => (
-                Some(registry.book(prefill, &wanted, hashes, true)),
-                registry.book(decode, &wanted, hashes, false),
+                Some(registry.book(prefill, &wanted, &matches, true)),
+                registry.book(decode, &wanted, &matches, false),
             ),
         };
         drop(registry);

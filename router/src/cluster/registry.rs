@@ -2,13 +2,13 @@
 
 use super::{Excluded, Pool, WorkerKey};
 use crate::worker_client::channel;
-use estafette_kv_index::{KvIndex, WorkerSlot};
+use estafette_kv_index::{Matches, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{
     Booking, Candidate, Choice, NoChoice, Receipt, Receipts, Request, RoutingConfig, StepCost,
     StepModel, choose,
 };
-use estafette_types::{BlockHash, Incarnation, KvEvent, LoadRecord, Role, SplitMix64, WorkerId};
+use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId};
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -47,12 +47,29 @@ pub(super) struct Address {
     pub(super) kv: Option<v1::KvEndpoint>,
 }
 
-/// Who is there, what they hold and what they have to do.
+/// A slot.
+#[derive(Debug)]
+enum Place {
+    Free,
+    Taken(Box<Member>),
+    /// Its worker has left or was replaced; until the last of its tasks has ended the index may still name it.
+    Leaving(WorkerKey),
+}
+
+impl Place {
+    fn member(&self) -> Option<&Member> {
+        match self {
+            Self::Taken(member) => Some(member),
+            Self::Free | Self::Leaving(_) => None,
+        }
+    }
+}
+
+/// Who is there and what they have to do.
 #[derive(Debug)]
 pub(super) struct Registry {
     /// By slot.
-    members: Vec<Option<Member>>,
-    index: KvIndex,
+    places: Vec<Place>,
     pub(super) receipts: Receipts,
     config: RoutingConfig,
     pub(super) rng: SplitMix64,
@@ -61,8 +78,7 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn new(rng: SplitMix64) -> Self {
         Self {
-            members: Vec::new(),
-            index: KvIndex::new(),
+            places: Vec::new(),
             receipts: Receipts::default(),
             config: RoutingConfig::default(),
             rng,
@@ -70,11 +86,11 @@ impl Registry {
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().flatten()
+        self.places.iter().filter_map(Place::member)
     }
 
     fn at(&self, slot: u32) -> Option<&Member> {
-        self.members.get(slot as usize)?.as_ref()
+        self.places.get(slot as usize)?.member()
     }
 
     /// The member that `worker` names, unless it has left or was replaced.
@@ -83,8 +99,10 @@ impl Registry {
     }
 
     fn member_mut(&mut self, worker: &WorkerKey) -> Option<&mut Member> {
-        let member = self.members.get_mut(worker.slot as usize)?.as_mut();
-        member.filter(|member| member.key == *worker)
+        match self.places.get_mut(worker.slot as usize)? {
+            Place::Taken(member) if member.key == *worker => Some(member),
+            _ => None,
+        }
     }
 
     pub(super) fn pool(&self) -> Option<Pool> {
@@ -117,7 +135,7 @@ impl Registry {
         let slot = self.free_slot();
         let key = WorkerKey { slot, id, incarnation: Incarnation(info.incarnation) };
         let step = StepModel::new(self.step_prior(role));
-        self.members[slot as usize] = Some(Member {
+        self.places[slot as usize] = Place::Taken(Box::new(Member {
             key: key.clone(),
             role,
             channel,
@@ -129,7 +147,7 @@ impl Registry {
             synced: false,
             step,
             pool,
-        });
+        }));
         Ok(key)
     }
 
@@ -154,56 +172,44 @@ impl Registry {
     }
 
     fn free_slot(&mut self) -> u32 {
-        let free = self.members.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.members.push(None);
-            self.members.len() - 1
+        let is_free = |place: &Place| matches!(place, Place::Free);
+        let free = self.places.iter().position(is_free).unwrap_or_else(|| {
+            self.places.push(Place::Free);
+            self.places.len() - 1
         });
         free as u32
     }
 
+    /// Takes a worker out. Its slot stays its own until [`Registry::free`].
     pub(super) fn leave(&mut self, worker: &WorkerKey) {
         if self.member(worker).is_some() {
-            self.index.remove_worker(WorkerSlot(worker.slot));
             self.receipts.worker_gone(worker.slot);
-            self.members[worker.slot as usize] = None;
+            self.places[worker.slot as usize] = Place::Leaving(worker.clone());
+        }
+    }
+
+    /// Nothing will name a worker that has left any more: its slot may be given to others.
+    pub(super) fn free(&mut self, worker: &WorkerKey) {
+        if let Some(place) = self.places.get_mut(worker.slot as usize)
+            && matches!(place, Place::Leaving(key) if key == worker)
+        {
+            *place = Place::Free;
         }
     }
 
     pub(super) fn unsynced(&mut self, worker: &WorkerKey) {
         if let Some(member) = self.member_mut(worker) {
             member.synced = false;
-            self.index.remove_worker(WorkerSlot(worker.slot));
         }
     }
 
-    pub(super) fn snapshot(
-        &mut self,
-        worker: &WorkerKey,
-        hashes: &[BlockHash],
-        load: LoadRecord,
-        draining: bool,
-    ) {
-        let Some(member) = self.member_mut(worker) else { return };
+    /// What the worker says of itself, its blocks apart. Whether it starts or stops to be one that can be chosen.
+    pub(super) fn heard(&mut self, worker: &WorkerKey, load: LoadRecord, draining: bool) -> bool {
+        let Some(member) = self.member_mut(worker) else { return false };
+        let before = member.can_be_chosen();
         (member.load, member.draining, member.synced) = (load, draining, true);
         member.step.observe(&load);
-        self.index.remove_worker(WorkerSlot(worker.slot));
-        self.index.insert(WorkerSlot(worker.slot), hashes);
-        self.receipts.on_load(worker.slot, &load);
-    }
-
-    /// Whether the worker starts or stops to be one that can be chosen.
-    pub(super) fn delta(
-        &mut self,
-        worker: &WorkerKey,
-        events: &[KvEvent],
-        load: LoadRecord,
-        draining: bool,
-    ) -> bool {
-        let Some(member) = self.member_mut(worker) else { return false };
-        let changed = member.draining != draining;
-        (member.load, member.draining) = (load, draining);
-        member.step.observe(&load);
-        self.index.apply(WorkerSlot(worker.slot), events);
+        let changed = before != member.can_be_chosen();
         self.receipts.on_load(worker.slot, &load);
         changed
     }
@@ -214,14 +220,13 @@ impl Registry {
         peer.map_or_else(StepCost::default, |member| member.step.cost())
     }
 
-    /// Scores every worker for a prompt with these hashes.
+    /// Scores every worker for a prompt of which they hold `matches`.
     pub(super) fn choose(
         &mut self,
         wanted: &Request,
-        hashes: &[BlockHash],
+        matches: &Matches,
         excluded: &Excluded,
     ) -> Result<Choice, NoChoice> {
-        let matches = self.index.matches(hashes);
         let candidates = |role| -> Vec<Candidate> {
             self.members()
                 .filter(|member| member.role == role && member.can_be_chosen())
@@ -261,10 +266,10 @@ impl Registry {
         &mut self,
         slot: u32,
         wanted: &Request,
-        hashes: &[BlockHash],
+        matches: &Matches,
         computes: bool,
     ) -> Option<(Receipt, Address)> {
-        let cached = self.index.matches(hashes).blocks(WorkerSlot(slot));
+        let cached = matches.blocks(WorkerSlot(slot));
         let member = self.at(slot)?;
         let address = Address {
             worker: member.key.clone(),
@@ -285,3 +290,6 @@ fn check_texts(info: &v1::WorkerInfo) -> Result<(), Status> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
