@@ -17,6 +17,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Texts from this length on are tokenised on a thread that may be busy for a while.
 const LONG_TEXT_BYTES: usize = 16 << 10;
+/// How many of them at once: tokenising takes a hundred times the memory of its text.
+const LONG_TEXTS_MAX: usize = 4;
+/// How long a text may wait for that.
+const LONG_TEXT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Shared by all requests.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ pub(crate) struct App {
     pub(crate) max_body: usize,
     timeout: Duration,
     places: Arc<Semaphore>,
+    long_texts: Arc<Semaphore>,
     rng: Mutex<SplitMix64>,
 }
 
@@ -45,6 +50,7 @@ impl App {
             max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
             timeout: settings.request_timeout,
             places: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
+            long_texts: Arc::new(Semaphore::new(LONG_TEXTS_MAX)),
             rng: Mutex::new(SplitMix64::new(seed)),
         }
     }
@@ -127,10 +133,11 @@ impl App {
         RequestId(self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u128())
     }
 
-    /// Runs `tokenise` on `bytes` bytes of text, away from the sockets when that takes long.
+    /// Runs `tokenise` on `bytes` bytes of text, away from the sockets when that takes long. A text that cannot fit the
+    /// context, whatever its tokens are, is not even tried.
     ///
     /// # Errors
-    /// What `tokenise` says.
+    /// What `tokenise` says, or that the text is too long.
     pub(crate) async fn tokenise<T, F>(
         self: &Arc<Self>,
         bytes: usize,
@@ -140,14 +147,38 @@ impl App {
         T: Send + 'static,
         F: FnOnce(&ServedModel) -> Result<T, TokenizerError> + Send + 'static,
     {
-        let app = Arc::clone(self);
+        self.check_length(bytes)?;
         let result = if bytes < LONG_TEXT_BYTES {
             tokenise(&self.model)
         } else {
+            let busy = |_| RequestError::new(ErrorCode::Overloaded, "too many long texts at once");
+            let turn = Arc::clone(&self.long_texts).acquire_owned();
+            let turn = tokio::time::timeout(LONG_TEXT_TIMEOUT, turn).await.map_err(busy)?;
+            let app = Arc::clone(self);
             let lost = |_| RequestError::new(ErrorCode::Internal, "the tokeniser stopped");
-            tokio::task::spawn_blocking(move || tokenise(&app.model)).await.map_err(lost)?
+            // The turn ends with the work, also when nobody waits for it any more.
+            let work = move || {
+                let _turn = turn;
+                tokenise(&app.model)
+            };
+            tokio::task::spawn_blocking(work).await.map_err(lost)?
         };
         result.map_err(|error| RequestError::new(ErrorCode::InvalidRequest, error.to_string()))
+    }
+
+    fn check_length(&self, bytes: usize) -> Result<(), RequestError> {
+        let max_model_len = self.max_model_len();
+        let longest = self.model.tokenizer.longest_token_bytes();
+        if bytes / longest.max(1) < max_model_len as usize {
+            return Ok(());
+        }
+        Err(RequestError {
+            code: ErrorCode::ContextLengthExceeded,
+            message: format!(
+                "a text of {bytes} bytes has more tokens than this model's context of {max_model_len}"
+            ),
+            param: Some("messages".into()),
+        })
     }
 }
 

@@ -28,6 +28,7 @@ pub struct Tokenizer {
     merger: Merger,
     specials: Specials,
     template: Option<ChatTemplate>,
+    longest_token_bytes: usize,
 }
 
 impl Tokenizer {
@@ -61,7 +62,8 @@ impl Tokenizer {
                 Some(ChatTemplate::new(file.text(TEMPLATE)?, bos, eos)?)
             }
         };
-        Ok(Self { vocabulary, merger, specials, template })
+        let longest_token_bytes = vocabulary.bytes.iter().map(Vec::len).max().unwrap_or(0);
+        Ok(Self { vocabulary, merger, specials, template, longest_token_bytes })
     }
 
     /// Tokens of `text`; special tokens in it are recognised.
@@ -144,6 +146,11 @@ impl Tokenizer {
     /// Tokens in the vocabulary; ids are below this.
     pub fn vocab_size(&self) -> usize {
         self.vocabulary.len()
+    }
+
+    /// Bytes of the longest token: no text has fewer tokens than its bytes divided by this.
+    pub fn longest_token_bytes(&self) -> usize {
+        self.longest_token_bytes
     }
 
     /// Sampling one of these ends an answer.
