@@ -229,23 +229,21 @@ impl<const BITS: usize, const PER_16: bool, const MIN: bool, const WIDE: bool>
     const WIDTH: usize = if WIDE { 4 } else { 2 };
     const TILE: usize = Self::CODES + (1 + PER_16 as usize + MIN as usize) * LANES * Self::WIDTH;
 
-    /// The codes of a tile: sixteen pairs of inputs.
+    /// Half of the codes of a tile: eight pairs of inputs.
     #[inline(always)]
-    unsafe fn codes<S: Simd>(tile: *const u8) -> [S::I; 16] {
-        // SAFETY: the caller's promise: `tile` is a whole tile.
+    unsafe fn codes<S: Simd>(at: *const u8) -> [S::I; 8] {
+        // SAFETY: the caller's promise: `at` is half a tile.
         unsafe {
-            let mut codes = [S::isplat(0); 16];
-            let pairs = 16 / BITS;
-            let mut c = 0;
-            while c < 16 {
-                let vector = S::load_bytes(tile.add(64 * (c / pairs)));
-                codes[c] = match BITS {
-                    4 => S::nibble(vector, c % pairs),
-                    _ => S::byte(vector, c % pairs),
-                };
-                c += 1;
+            if BITS == 4 {
+                let [a, b, c, d] = S::nibbles(S::load_bytes(at));
+                let [e, f, g, h] = S::nibbles(S::load_bytes(at.add(64)));
+                return [a, b, c, d, e, f, g, h];
             }
-            codes
+            let [a, b] = S::bytes(S::load_bytes(at));
+            let [c, d] = S::bytes(S::load_bytes(at.add(64)));
+            let [e, f] = S::bytes(S::load_bytes(at.add(128)));
+            let [g, h] = S::bytes(S::load_bytes(at.add(192)));
+            [a, b, c, d, e, f, g, h]
         }
     }
 
@@ -281,7 +279,7 @@ impl<const BITS: usize, const PER_16: bool, const MIN: bool, const WIDE: bool> D
             let mut acc = [S::splat(0.0); R];
             for g in 0..groups {
                 let tile = w.add(g * Self::TILE);
-                let codes = Self::codes::<S>(tile);
+                let codes = [Self::codes::<S>(tile), Self::codes::<S>(tile.add(Self::CODES / 2))];
                 let d = Self::scales::<S>(tile, 0);
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let a = q.add(r * job.cols + g * GROUP).cast::<i32>();
@@ -291,25 +289,17 @@ impl<const BITS: usize, const PER_16: bool, const MIN: bool, const WIDE: bool> D
                         *acc = S::fma(Self::scales::<S>(tile, 1), S::splat(sx), *acc);
                     }
                     // Two chains: the order of integer sums does not matter.
-                    let half = |from: usize, start: S::I| {
-                        let mut i = start;
-                        let mut c = from;
-                        while c < from + 8 {
-                            i = S::dot2(i, codes[c], a.add(c).read_unaligned());
-                            c += 1;
-                        }
-                        i
-                    };
+                    let half = |i: usize, start| S::dot16(start, &codes[i], a.add(8 * i));
                     if PER_16 {
                         // Here the offset is taken off half by half.
                         let low = S::to_f32(half(0, S::isplat(-offset * sums[0])));
-                        let high = S::to_f32(half(8, S::isplat(-offset * sums[1])));
+                        let high = S::to_f32(half(1, S::isplat(-offset * sums[1])));
                         let dx = S::splat(dx);
                         *acc = S::fma(low, S::mul(d, dx), *acc);
                         *acc = S::fma(high, S::mul(Self::scales::<S>(tile, 1), dx), *acc);
                     } else {
                         let start = S::isplat(-offset * (sums[0] + sums[1]));
-                        let i = S::iadd(half(0, start), half(8, S::isplat(0)));
+                        let i = S::iadd(half(0, start), half(1, S::isplat(0)));
                         *acc = S::fma(S::to_f32(i), S::mul(d, S::splat(dx)), *acc);
                     }
                 }

@@ -44,12 +44,21 @@ pub(crate) trait Simd: Copy {
     unsafe fn isplat(x: i32) -> Self::I;
     unsafe fn load_bytes(p: *const u8) -> Self::I;
     unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I;
-    /// Nibble `i` of each 16 bits, `i` below 4.
-    unsafe fn nibble(x: Self::I, i: usize) -> Self::I;
-    /// Byte `i` of each 16 bits, `i` below 2.
-    unsafe fn byte(x: Self::I, i: usize) -> Self::I;
-    /// In each lane: acc + the two products of the i16 in `w` and those in `a`, which is the same in each lane.
-    unsafe fn dot2(acc: Self::I, w: Self::I, a: i32) -> Self::I;
+    /// The four nibbles of each 16 bits, lowest first.
+    unsafe fn nibbles(x: Self::I) -> [Self::I; 4];
+    /// The two bytes of each 16 bits, low one first.
+    unsafe fn bytes(x: Self::I) -> [Self::I; 2];
+    /// In each lane: acc + the two products of the i16 in `w` and those at `a`, which are the same for each lane.
+    unsafe fn dot2(acc: Self::I, w: Self::I, a: *const i32) -> Self::I;
+    /// [`Simd::dot2`] eight times, with consecutive pairs at `a`.
+    #[inline(always)]
+    unsafe fn dot16(acc: Self::I, w: &[Self::I; 8], a: *const i32) -> Self::I {
+        let mut acc = acc;
+        for (i, w) in w.iter().enumerate() {
+            acc = Self::dot2(acc, *w, a.add(i));
+        }
+        acc
+    }
     unsafe fn to_f32(x: Self::I) -> Self::F;
 
     /// The sum of all lanes: always halves, quarters, eighths, in this order.
@@ -164,18 +173,19 @@ impl Simd for Portable {
         each(|i| a[i].wrapping_add(b[i]))
     }
     #[inline(always)]
-    unsafe fn nibble(x: Self::I, n: usize) -> Self::I {
-        each(|i| (x[i] >> (4 * n)) & 0x000f_000f)
+    unsafe fn nibbles(x: Self::I) -> [Self::I; 4] {
+        let nibble = |n: usize| each(|i| (x[i] >> (4 * n)) & 0x000f_000f);
+        [nibble(0), nibble(1), nibble(2), nibble(3)]
     }
     #[inline(always)]
-    unsafe fn byte(x: Self::I, n: usize) -> Self::I {
-        each(|i| (x[i] >> (8 * n)) & 0x00ff_00ff)
+    unsafe fn bytes(x: Self::I) -> [Self::I; 2] {
+        [each(|i| x[i] & 0x00ff_00ff), each(|i| (x[i] >> 8) & 0x00ff_00ff)]
     }
     #[inline(always)]
-    unsafe fn dot2(acc: Self::I, w: Self::I, a: i32) -> Self::I {
+    unsafe fn dot2(acc: Self::I, w: Self::I, a: *const i32) -> Self::I {
         let low = |x: u32| i32::from(x as i16);
         let high = |x: u32| i32::from((x >> 16) as i16);
-        let a = a as u32;
+        let a = a.cast::<u32>().read_unaligned();
         each(|i| {
             let sum = low(w[i]) * low(a) + high(w[i]) * high(a);
             acc[i].wrapping_add(sum as u32)
