@@ -91,6 +91,14 @@ impl Cluster {
             .sum()
     }
 
+    /// Waits until something is so; gives up after a while, the caller's checks say why.
+    pub fn wait_for(&self, so: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !so() && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until the workers have nothing to do.
     pub fn wait_until_idle(&self) {
         let busy = || {

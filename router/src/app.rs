@@ -30,6 +30,7 @@ pub(crate) struct App {
     pub(crate) exporter: Exporter,
     pub(crate) max_body: usize,
     timeout: Duration,
+    max_concurrent_requests: usize,
     places: Arc<Semaphore>,
     long_texts: Arc<Semaphore>,
     rng: Mutex<SplitMix64>,
@@ -49,10 +50,17 @@ impl App {
             exporter,
             max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
             timeout: settings.request_timeout,
+            max_concurrent_requests: settings.max_concurrent_requests,
             places: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
             long_texts: Arc::new(Semaphore::new(LONG_TEXTS_MAX)),
             rng: Mutex::new(SplitMix64::new(seed)),
         }
+    }
+
+    /// Waits until no request is in work.
+    pub(crate) async fn idle(&self) {
+        let all = u32::try_from(self.max_concurrent_requests).unwrap_or(u32::MAX);
+        drop(self.places.acquire_many(all).await);
     }
 
     /// A place among the requests in work.
@@ -87,8 +95,8 @@ impl App {
 
     /// # Errors
     /// When `tokens` cannot be a prompt.
-    pub(crate) fn prompt(&self, tokens: Vec<TokenId>) -> Result<Prompt, RequestError> {
-        Prompt::new(tokens, &self.model, self.cluster.block_size(), self.max_model_len())
+    pub(crate) fn prompt(&self, tokens: Vec<TokenId>, param: &str) -> Result<Prompt, RequestError> {
+        Prompt::new(tokens, param, &self.model, self.cluster.block_size(), self.max_model_len())
     }
 
     /// # Errors
@@ -177,7 +185,7 @@ impl App {
             message: format!(
                 "a text of {bytes} bytes has more tokens than this model's context of {max_model_len}"
             ),
-            param: Some("messages".into()),
+            param: None,
         })
     }
 }

@@ -239,8 +239,11 @@ impl Cluster {
     }
 
     fn update_ready(&self) {
-        let ready = self.counts().decode > 0;
-        self.ready.send_if_modified(|was| std::mem::replace(was, ready) != ready);
+        // Counted inside, so that of two who come at once the later one has the last word.
+        self.ready.send_if_modified(|was| {
+            let ready = self.counts().decode > 0;
+            std::mem::replace(was, ready) != ready
+        });
     }
 
     /// Chooses where `request` goes and books it there.

@@ -80,6 +80,13 @@ impl RequestError {
             Code::InvalidArgument => ErrorCode::InvalidRequest,
             _ => ErrorCode::WorkerLost,
         });
+        if named.is_none() && code == ErrorCode::WorkerLost {
+            tracing::debug!(status = %status.message(), "a worker's stream broke");
+            return Self::new(
+                code,
+                "a worker was lost while it worked on this request; send it again",
+            );
+        }
         Self::new(code, status.message())
     }
 

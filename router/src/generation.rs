@@ -14,10 +14,14 @@ use attempt::{Attempt, Outcome};
 use estafette_proto::v1;
 use estafette_types::{ErrorCode, FinishReason, Usage};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 /// Events that may wait for a client that reads slowly; the workers' own queues hold the rest.
 const EVENT_QUEUE: usize = 64;
+/// A client that does not read may take this long to take the last event.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request is sent to other workers when the first ones fail before the first token.
 const ATTEMPTS: usize = 3;
 
@@ -123,7 +127,7 @@ async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client
         tracing::debug!(request = %request.id, %error, "no answer");
     }
     // The client may be gone; the count has been taken either way.
-    drop(client.events.send(last).await);
+    drop(timeout(LAST_WORD_TIMEOUT, client.events.send(last)).await);
 }
 
 async fn attempts(
@@ -133,6 +137,8 @@ async fn attempts(
 ) -> Result<GenerationEvent, RequestError> {
     let mut excluded = Excluded::default();
     let mut last_error = None;
+    // What failed attempts computed is computed again.
+    let mut wasted = 0;
     for _ in 0..ATTEMPTS {
         let chosen = match cluster.choose(request, &excluded) {
             Ok(chosen) => chosen,
@@ -141,14 +147,16 @@ async fn attempts(
         };
         let attempt = Attempt::new(cluster, request, chosen);
         match attempt.run(client).await {
-            Outcome::Ended { reason, usage } => {
+            Outcome::Ended { reason, mut usage } => {
+                usage.recomputed += wasted;
                 return Ok(GenerationEvent::Finished { reason, usage });
             }
-            Outcome::Failed { error, worker: Some(worker), delivered: false }
+            Outcome::Failed { error, worker: Some(worker), delivered: false, done }
                 if error.code.is_retryable() && error.code != ErrorCode::DeadlineExceeded =>
             {
                 cluster.metrics().retries.increment(1);
                 excluded.add(worker);
+                wasted += done.computed + done.recomputed;
                 last_error = Some(error);
             }
             Outcome::Failed { error, .. } => return Err(error),

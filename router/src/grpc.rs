@@ -3,6 +3,7 @@
 use crate::answer::{Answer, AnswerPart};
 use crate::app::{Admitted, App};
 use crate::error::{RequestError, RouterError};
+use crate::http::{checked_role, text_bytes};
 use crate::membership::MembershipService;
 use crate::request::AnswerOptions;
 use estafette_proto::v1::{self, generate_request::Prompt};
@@ -87,7 +88,7 @@ impl InferenceService {
             ignore_eos: request.ignore_eos,
             skip_special_tokens: true,
         };
-        let prompt = self.app.prompt(self.tokens(request.prompt).await?)?;
+        let prompt = self.app.prompt(self.tokens(request.prompt).await?, "prompt")?;
         let request = self.app.request(prompt, options, admitted.arrived)?;
         Ok(self.app.answer(&request))
     }
@@ -107,9 +108,13 @@ impl InferenceService {
         if conversation.messages.is_empty() {
             return Err(RequestError::field("messages", "`messages` must not be empty"));
         }
-        let message = |m: v1::Message| ChatMessage { role: m.role, content: m.content };
-        let messages: Vec<_> = conversation.messages.into_iter().map(message).collect();
-        let bytes = messages.iter().map(|message| message.content.len()).sum();
+        let message = |(i, m): (usize, v1::Message)| {
+            let role = checked_role(m.role, &format!("messages[{i}].role"))?;
+            Ok(ChatMessage { role, content: m.content })
+        };
+        let messages: Vec<_> =
+            conversation.messages.into_iter().enumerate().map(message).collect::<Result<_, _>>()?;
+        let bytes = text_bytes(&messages);
         self.app
             .tokenise(bytes, move |model| {
                 model.tokenizer.encode_chat(&ChatRequest {
@@ -152,7 +157,7 @@ fn events(answer: Answer, admitted: Admitted) -> EventStream {
     }))
 }
 
-/// Serves until `stop` turns true, then answers what is running.
+/// Serves until `stop` turns true, then answers what is running; workers stay until `leave` turns true.
 ///
 /// # Errors
 /// When the listener breaks.
@@ -160,6 +165,7 @@ pub(crate) async fn serve(
     app: Arc<App>,
     listener: TcpListener,
     mut stop: watch::Receiver<bool>,
+    leave: watch::Receiver<bool>,
 ) -> Result<(), RouterError> {
     let failed = |reason: String| RouterError::Server { what: "gRPC", reason };
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -169,7 +175,7 @@ pub(crate) async fn serve(
         .build_v1()
         .map_err(|error| failed(error.to_string()))?;
     let reporting = tokio::spawn(report_health(reporter, app.cluster.watch()));
-    let membership = MembershipService::new(Arc::clone(&app.cluster), stop.clone());
+    let membership = MembershipService::new(Arc::clone(&app.cluster), leave);
     let max_message = app.max_body;
     let inference = v1::inference_server::InferenceServer::new(InferenceService { app })
         .max_decoding_message_size(max_message);

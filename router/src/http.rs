@@ -11,6 +11,9 @@ mod reply;
 mod respond;
 mod tokens;
 
+pub(crate) use chat::checked_role;
+pub(crate) use generate::text_bytes;
+
 use crate::app::App;
 use crate::error::{RequestError, RouterError};
 use axum::Router;
@@ -25,6 +28,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+/// A client that takes nothing of what is sent for this long is cut off.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// A client must have sent its body within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -68,7 +73,7 @@ impl FromRequest<Arc<App>> for WholeBody {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, RequestError> {
         let limit = app.max_body;
         let late =
-            |_| RequestError::new(ErrorCode::DeadlineExceeded, "the body did not come in time");
+            |_| RequestError::new(ErrorCode::InvalidRequest, "the body did not come in time");
         let read = axum::body::to_bytes(request.into_body(), limit);
         match tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(late)? {
             Ok(bytes) => Ok(Self(bytes)),
@@ -100,6 +105,10 @@ pub(crate) async fn serve(
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot switch Nagle's algorithm off");
+        }
+        let limit = UNREAD_TIMEOUT.as_millis() as u32;
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, limit) {
+            tracing::debug!(%error, "cannot limit how long a client may not read");
         }
     });
     axum::serve(listener, routes(app))

@@ -70,10 +70,14 @@ pub async fn run_on(
     tracing::info!(model = %app.model.name, http = %settings.http, grpc = %settings.grpc, "router");
 
     let mut http = tokio::spawn(http::serve(Arc::clone(&app), http, stop.clone()));
-    let mut grpc = tokio::spawn(grpc::serve(app, grpc, stop.clone()));
+    let (leave, leaving) = watch::channel(false);
+    let mut grpc = tokio::spawn(grpc::serve(Arc::clone(&app), grpc, stop.clone(), leaving));
     let (what, ended) = tokio::select! {
         biased;
-        _ = stop.wait_for(|stop| *stop) => return drain(http, grpc).await,
+        _ = stop.wait_for(|stop| *stop) => {
+            drain(&app, &leave, http, grpc).await;
+            return Ok(());
+        }
         ended = &mut http => ("HTTP", ended),
         ended = &mut grpc => ("gRPC", ended),
         () = upkeep(&exporter) => return Ok(()),
@@ -87,15 +91,19 @@ pub async fn run_on(
 
 type Serving = tokio::task::JoinHandle<Result<(), RouterError>>;
 
-/// Lets both servers finish what they answer, within the limit.
-async fn drain(http: Serving, grpc: Serving) -> Result<(), RouterError> {
+/// Lets what runs be answered, then the workers go, then both servers end; all within the limit.
+async fn drain(app: &App, leave: &watch::Sender<bool>, http: Serving, grpc: Serving) {
     let (http_abort, grpc_abort) = (http.abort_handle(), grpc.abort_handle());
-    if tokio::time::timeout(DRAIN_TIMEOUT, async { tokio::join!(http, grpc) }).await.is_err() {
-        tracing::warn!("stopped with answers still running");
+    let orderly = async {
+        app.idle().await;
+        leave.send_replace(true);
+        tokio::join!(http, grpc)
+    };
+    if tokio::time::timeout(DRAIN_TIMEOUT, orderly).await.is_err() {
+        tracing::warn!("stopped with clients still connected");
         http_abort.abort();
         grpc_abort.abort();
     }
-    Ok(())
 }
 
 async fn upkeep(exporter: &Exporter) {

@@ -21,7 +21,7 @@ const LEASE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct MembershipService {
     cluster: Arc<Cluster>,
-    /// Turns true when the router leaves.
+    /// Turns true when the router has answered everything and leaves.
     stop: watch::Receiver<bool>,
 }
 

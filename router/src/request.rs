@@ -23,23 +23,24 @@ pub(crate) struct Prompt {
 }
 
 impl Prompt {
-    /// Checks and hashes `tokens`.
+    /// Checks and hashes `tokens`, which the client gave in the field `param`.
     ///
     /// # Errors
     /// When there are none, one is not in the vocabulary, or they leave no room for an answer.
     pub(crate) fn new(
         tokens: Vec<TokenId>,
+        param: &str,
         model: &ServedModel,
         block_size: u32,
         max_model_len: u32,
     ) -> Result<Self, RequestError> {
         if tokens.is_empty() {
-            return Err(RequestError::field("prompt", "the prompt is empty"));
+            return Err(RequestError::field(param, "the prompt is empty"));
         }
         let vocab = model.tokenizer.vocab_size();
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab) {
             let message = format!("token id {token} is not in the vocabulary of {vocab} tokens");
-            return Err(RequestError::field("prompt", message));
+            return Err(RequestError::field(param, message));
         }
         if tokens.len() >= max_model_len as usize {
             return Err(RequestError {
@@ -49,7 +50,7 @@ impl Prompt {
                      {max_model_len} tokens",
                     tokens.len()
                 ),
-                param: Some("messages".into()),
+                param: Some(param.into()),
             });
         }
         let hashes = block_hashes(model.seed, &tokens, block_size as usize);

@@ -15,7 +15,7 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// A worker must accept or refuse a leg within this time.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// After a cancel the last event comes after the step that runs.
-const LAST_EVENT_TIMEOUT: Duration = Duration::from_secs(30);
+const LAST_EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A channel to the gRPC services at `address`; it connects when it is first used.
 ///

@@ -61,7 +61,8 @@ where
     });
     // A read of standard input cannot be interrupted: do not wait for its thread.
     runtime.shutdown_background();
-    outcome.map_err(anyhow::Error::from)
+    // Its text names its cause already.
+    outcome.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// Two threads for sockets: on small machines the rest belongs to the kernels.

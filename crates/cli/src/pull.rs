@@ -25,9 +25,9 @@ pub(crate) fn run(args: &PullArgs) -> Result<()> {
         Some(file) => file.to_owned(),
         None => only_gguf(&repo_api, repo)?,
     };
-    let path = repo_api
-        .download_with_progress(&file, ProgressBar::new(0))
-        .with_context(|| format!("cannot get {file} of {repo} from the hub"))?;
+    let path = repo_api.download_with_progress(&file, ProgressBar::new(0)).with_context(|| {
+        format!("cannot get {file} of {repo} from the hub (is there a network?)")
+    })?;
     GgufFile::open(&path).with_context(|| format!("{} was loaded", path.display()))?;
     println!("{}", path.display());
     Ok(())
@@ -58,7 +58,9 @@ fn parse(model: &str) -> Result<(&str, Option<&str>)> {
 
 /// The repository's GGUF file when there is one only; otherwise the choice is the user's.
 fn only_gguf(api: &ApiRepo, repo: &str) -> Result<String> {
-    let info = api.info().with_context(|| format!("cannot ask the hub about {repo}"))?;
+    let info = api
+        .info()
+        .with_context(|| format!("cannot ask the hub about {repo} (is there a network?)"))?;
     let mut files: Vec<String> = info
         .siblings
         .into_iter()

@@ -8,11 +8,11 @@ mod children;
 mod ready;
 
 use crate::process::runtime;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use children::{Child, Children};
 use clap::Args;
 use estafette_config::{ConfigError, ConfigErrors, EngineArgs, RouterArgs, Transport, WorkerArgs};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +54,11 @@ const WORKERS_MAX: usize = 64;
 
 pub(crate) fn run(args: UpArgs) -> Result<()> {
     check(&args)?;
+    for (what, address) in [("HTTP", args.http), ("gRPC", args.grpc)] {
+        // Found here, before anything starts: another router on the port would answer in place of ours.
+        TcpListener::bind(address)
+            .map_err(|error| anyhow!("cannot listen on {address} for {what}: {error}"))?;
+    }
     runtime()?.block_on(supervise(args))
 }
 
@@ -65,6 +70,8 @@ fn check(args: &UpArgs) -> Result<(), ConfigErrors> {
         problems.extend(found);
     }
     let own = [
+        (args.http.port() != 0, "--http", "a port must be named".to_owned()),
+        (args.grpc.port() != 0, "--grpc", "a port must be named".to_owned()),
         (args.decode > 0, "--decode", "at least one decode worker is needed".to_owned()),
         (
             args.prefill + args.decode <= WORKERS_MAX,

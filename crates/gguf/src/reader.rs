@@ -3,6 +3,8 @@
 use crate::error::GgufError;
 use crate::file::Value;
 
+/// More than any vocabulary has; an element takes more memory than it takes bytes.
+const LIST_MAX: u64 = 1 << 22;
 /// Lists inside lists are legal; deeper than this they are an attack.
 const DEPTH_MAX: u32 = 4;
 
@@ -85,6 +87,9 @@ impl<'a> Reader<'a> {
     fn list(&mut self, key: &str, depth: u32) -> Result<Value, GgufError> {
         let ty = self.u32(key)?;
         let count = self.u64(key)?;
+        if count > LIST_MAX {
+            return Err(GgufError::metadata(key, format!("{count} elements, at most {LIST_MAX}")));
+        }
         // Each element takes at least a byte, so a count beyond the file ends the loop early by itself.
         let mut list = Vec::new();
         for _ in 0..count {

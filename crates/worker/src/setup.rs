@@ -35,6 +35,8 @@ pub(crate) fn setup(
     if max_model_len > limit {
         return Err(WorkerError::ModelLen { asked: max_model_len, limit });
     }
+    // What a sequence can have when it has the pool alone.
+    let pool_tokens = num_blocks.saturating_mul(BLOCK_SIZE);
     let scheduler = Scheduler::new(SchedulerConfig {
         block_size: BLOCK_SIZE,
         num_blocks,
@@ -48,7 +50,7 @@ pub(crate) fn setup(
         seed: HashSeed::new(&digest, "", ""),
         model_digest: digest,
         vocab_size: u32::try_from(config.vocab_size).unwrap_or(u32::MAX),
-        max_model_len,
+        max_model_len: max_model_len.min(pool_tokens),
     })
 }
 

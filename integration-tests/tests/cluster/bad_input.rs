@@ -58,6 +58,7 @@ fn each_mistake_names_its_field() {
         (CHAT, chat_body(&long, &json!({})), 400, "context_length_exceeded", Some("messages")),
         (COMPLETIONS, json!({ "prompt": "" }), 400, "invalid_request", Some("prompt")),
         (COMPLETIONS, json!({ "prompt": [] }), 400, "invalid_request", Some("prompt")),
+        (COMPLETIONS, json!({ "prompt": long }), 400, "context_length_exceeded", Some("prompt")),
         (COMPLETIONS, json!({ "prompt": [99999] }), 400, "invalid_request", Some("prompt")),
         (COMPLETIONS, json!({ "prompt": [-1] }), 400, "invalid_request", Some("prompt")),
         (

@@ -106,7 +106,11 @@ impl Registry {
     }
 
     pub(super) fn pool(&self) -> Option<Pool> {
-        self.members().next().map(|member| member.pool.clone())
+        let mut pool = self.members().next()?.pool.clone();
+        let lengths = self.members().map(|member| member.pool.max_model_len);
+        // Every worker must be able to hold a sequence whole.
+        pool.max_model_len = lengths.min().unwrap_or(pool.max_model_len);
+        Some(pool)
     }
 
     pub(super) fn join(&mut self, info: v1::WorkerInfo) -> Result<WorkerKey, Status> {
@@ -161,7 +165,6 @@ impl Registry {
         let differs = [
             ("block_size", ours.block_size != pool.block_size),
             ("numerics_id", ours.numerics_id != pool.numerics_id),
-            ("max_model_len", ours.max_model_len != pool.max_model_len),
         ];
         match differs.iter().find(|(_, differs)| *differs) {
             None => Ok(()),
@@ -214,9 +217,9 @@ impl Registry {
         changed
     }
 
-    /// What a new worker's curve is taken to be: that of one of its pool.
+    /// What a new worker's curve is taken to be: that of one of its pool, else of any other.
     fn step_prior(&self, role: Role) -> StepCost {
-        let peer = self.members().find(|member| member.role == role);
+        let peer = self.members().find(|m| m.role == role).or_else(|| self.members().next());
         peer.map_or_else(StepCost::default, |member| member.step.cost())
     }
 

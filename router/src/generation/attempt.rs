@@ -10,7 +10,7 @@ use crate::worker_client::{Leg, LegEvent};
 use estafette_proto::v1::{self, run_start};
 use estafette_types::{ErrorCode, FinishReason, Usage};
 use std::time::{Duration, Instant};
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout_at};
 
 /// How long a decode worker may stay silent after its prefill worker was lost: it either has the KV by then, or is
 /// computing the prompt itself and says so within this time.
@@ -22,7 +22,7 @@ pub(super) enum Outcome {
     /// In the regular way, or because the client stopped it.
     Ended { reason: FinishReason, usage: Usage },
     /// With an error; `worker` is the one to blame.
-    Failed { error: RequestError, worker: Option<WorkerKey>, delivered: bool },
+    Failed { error: RequestError, worker: Option<WorkerKey>, delivered: bool, done: Usage },
 }
 
 /// What the attempt's loop saw.
@@ -71,14 +71,15 @@ impl<'a> Attempt<'a> {
             Err((error, worker)) => Err((error, Some(worker))),
         };
         self.cancel_legs().await;
-        self.cluster.metrics().count(&self.usage.done());
+        let done = self.usage.done();
+        self.cluster.metrics().count(&done);
         match outcome {
             Ok(reason) => {
                 let usage = self.usage.billed(self.request.prompt.tokens.len() as u64);
                 Outcome::Ended { reason, usage }
             }
             Err((error, worker)) => {
-                Outcome::Failed { error, worker, delivered: self.order.delivered() > 0 }
+                Outcome::Failed { error, worker, delivered: self.order.delivered() > 0, done }
             }
         }
     }
@@ -154,7 +155,9 @@ impl<'a> Attempt<'a> {
             let first = self.order.delivered() == 1;
             (if first { &metrics.ttft } else { &metrics.itl }).record(since);
             self.last_token = now;
-            if !client.token(token).await {
+            // A client that stops reading is as good as gone.
+            let taken = timeout_at(self.request.deadline.into(), client.token(token)).await;
+            if !taken.unwrap_or(false) {
                 return false;
             }
         }

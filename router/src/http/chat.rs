@@ -52,21 +52,27 @@ impl RawMessage {
         if self.function_call.is_some() {
             return Err(RequestError::unsupported(&at("function_call")));
         }
-        let role = match self.role.as_str() {
-            "system" | "user" | "assistant" => self.role,
-            // OpenAI's newer name of the system role.
-            "developer" => "system".to_owned(),
-            "tool" | "function" => return Err(RequestError::unsupported(&at("role"))),
-            other => {
-                let message = format!(
-                    "`{}` must be system, developer, user or assistant, not `{other}`",
-                    at("role")
-                );
-                return Err(RequestError::field(&at("role"), message));
-            }
-        };
+        let role = checked_role(self.role, &at("role"))?;
         let content = content(self.content, role == "assistant", &at("content"))?;
         Ok(ChatMessage { role, content })
+    }
+}
+
+/// The role as templates know it; `at` is its place in the request.
+///
+/// # Errors
+/// When it is none, or one that is not supported.
+pub(crate) fn checked_role(role: String, at: &str) -> Result<String, RequestError> {
+    match role.as_str() {
+        "system" | "user" | "assistant" => Ok(role),
+        // OpenAI's newer name of the system role.
+        "developer" => Ok("system".to_owned()),
+        "tool" | "function" => Err(RequestError::unsupported(at)),
+        other => {
+            let message =
+                format!("`{at}` must be system, developer, user or assistant, not `{other}`");
+            Err(RequestError::field(at, message))
+        }
     }
 }
 

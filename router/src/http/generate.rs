@@ -12,7 +12,7 @@ use crate::error::RequestError;
 use crate::request::{AnswerOptions, Prompt};
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
-use estafette_tokenizer::ChatRequest;
+use estafette_tokenizer::{ChatMessage, ChatRequest};
 use estafette_types::TokenId;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,7 +28,7 @@ pub(super) async fn chat(app: Arc<App>, body: Bytes) -> Response {
         let logprobs = chat::logprobs(&fields)?;
         let options = answer_options(&fields, logprobs, app.draw())?;
         let tokens = tokenise_chat(&app, Conversation::read(&fields)?).await?;
-        let prompts = vec![app.prompt(tokens)?];
+        let prompts = vec![app.prompt(tokens, "messages")?];
         let answers = start(&app, admitted, prompts, &options, delivery)?;
         let tokenizer = Arc::clone(&app.model.tokenizer);
         Ok((answers, delivery, ChatFormat { tokenizer, logprobs: logprobs.is_some() }))
@@ -45,7 +45,7 @@ pub(super) async fn completions(app: Arc<App>, body: Bytes) -> Response {
         let options = completion_options(&fields, logprobs, app.draw())?;
         let mut prompts = Vec::new();
         for prompt in completions::prompts(&fields)? {
-            prompts.push(app.prompt(tokenise(&app, prompt).await?)?);
+            prompts.push(app.prompt(tokenise(&app, prompt).await?, "prompt")?);
         }
         let answers = start(&app, admitted, prompts, &options, delivery)?;
         let tokenizer = Arc::clone(&app.model.tokenizer);
@@ -99,7 +99,7 @@ pub(super) async fn tokenise_chat(
     app: &Arc<App>,
     conversation: Conversation,
 ) -> Result<Vec<TokenId>, RequestError> {
-    let bytes = conversation.messages.iter().map(|message| message.content.len()).sum();
+    let bytes = text_bytes(&conversation.messages);
     app.tokenise(bytes, move |model| {
         model.tokenizer.encode_chat(&ChatRequest {
             messages: &conversation.messages,
@@ -108,6 +108,12 @@ pub(super) async fn tokenise_chat(
         })
     })
     .await
+}
+
+/// What rendering has to do: the texts, and something for each message.
+pub(crate) fn text_bytes(messages: &[ChatMessage]) -> usize {
+    const MESSAGE: usize = 16;
+    messages.iter().map(|m| MESSAGE + m.role.len() + m.content.len()).sum()
 }
 
 pub(super) async fn tokenise(
