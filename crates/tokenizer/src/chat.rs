@@ -1,13 +1,15 @@
 //! Chat templates: Jinja as Hugging Face's `apply_chat_template` runs it.
 
+use crate::clock;
 use crate::error::TokenizerError;
-use crate::json::dumps;
+use crate::json::{Layout, dumps};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +122,7 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|error| bad(&error))?);
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", |format: &str| clock::format(unix_now(), format));
         environment.add_filter("tojson", to_json);
         environment.add_template_owned(NAME, source.to_owned()).map_err(|error| bad(&error))?;
         Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
@@ -151,15 +154,22 @@ fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// Python's `json.dumps`; `ensure_ascii`, `separators` and `sort_keys` are accepted and keep their usual values.
+/// Seconds since 1970. Hugging Face takes the machine's own time zone; here all routers say the same.
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Python's `json.dumps` with its options, `ensure_ascii` off unless asked for.
 #[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
 fn to_json(value: Serde<serde_json::Value>, options: Kwargs) -> Result<Value, Error> {
-    let indent = options.get::<Option<usize>>("indent")?;
-    for name in ["ensure_ascii", "separators", "sort_keys"] {
-        let _: Option<Value> = options.get(name)?;
-    }
+    let layout = Layout {
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        indent: options.get("indent")?,
+        separators: options.get::<Option<Serde<_>>>("separators")?.map(|pair| pair.0),
+        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
     options.assert_all_used()?;
-    dumps(&value, indent)
+    dumps(&value, layout)
         .map(Value::from_safe_string)
         .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
 }

@@ -7,6 +7,7 @@
 
 mod bytes;
 mod chat;
+mod clock;
 mod detokenizer;
 mod error;
 mod json;

@@ -4,7 +4,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use estafette_types::TokenId;
 
 /// Noncharacters: never assigned, not meant for interchange. One that is not in the input marks broken tokens.
-const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
+pub(crate) const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 
 /// A piece of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

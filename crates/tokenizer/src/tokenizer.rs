@@ -2,7 +2,7 @@
 
 use crate::chat::{ChatRequest, ChatTemplate};
 use crate::error::TokenizerError;
-use crate::pre_tokenizer::pre_tokenizer;
+use crate::pre_tokenizer::Preparation;
 use crate::special::{Segment, Specials};
 use crate::vocabulary::{Kind, Vocabulary};
 use estafette_gguf::GgufFile;
@@ -12,6 +12,10 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::{
     DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
 };
+
+/// Words whose tokens each thread remembers: no lock, and nothing is ever dropped. It saves a seventh of the work on ordinary
+/// text; words chosen to fill it take 32 MB of a thread.
+const CACHED_WORDS: usize = 4000;
 
 type Merger = TokenizerImpl<
     BPE,
@@ -50,9 +54,11 @@ impl Tokenizer {
             None => "default",
             Some(_) => file.text("tokenizer.ggml.pre")?,
         };
-        let pre_tokenizer = pre_tokenizer(pre)?;
+        let preparation = Preparation::named(pre)?;
+        let shrinks = preparation.shrinks;
         let mut vocabulary = Vocabulary::read(file)?;
-        let merger = merger(&mut vocabulary, pre_tokenizer)?;
+        let longest = vocabulary.bytes.iter().map(Vec::len).max().unwrap_or(0);
+        let merger = merger(&mut vocabulary, preparation)?;
         let specials = specials(&vocabulary)?;
         const TEMPLATE: &str = "tokenizer.chat_template";
         let template = match file.value(TEMPLATE) {
@@ -62,7 +68,7 @@ impl Tokenizer {
                 Some(ChatTemplate::new(file.text(TEMPLATE)?, bos, eos)?)
             }
         };
-        let longest_token_bytes = vocabulary.bytes.iter().map(Vec::len).max().unwrap_or(0);
+        let longest_token_bytes = longest * shrinks;
         Ok(Self { vocabulary, merger, specials, template, longest_token_bytes })
     }
 
@@ -148,7 +154,7 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
-    /// Bytes of the longest token: no text has fewer tokens than its bytes divided by this.
+    /// Bytes of text that one token stands for at most: no text has fewer tokens than its bytes divided by this.
     pub fn longest_token_bytes(&self) -> usize {
         self.longest_token_bytes
     }
@@ -181,19 +187,25 @@ impl Tokenizer {
     }
 }
 
-fn merger(
-    vocabulary: &mut Vocabulary,
-    pre_tokenizer: PreTokenizerWrapper,
-) -> Result<Merger, TokenizerError> {
+fn merger(vocabulary: &mut Vocabulary, preparation: Preparation) -> Result<Merger, TokenizerError> {
     let damaged = |error: tokenizers::Error| TokenizerError::Vocabulary(error.to_string());
-    let ids: Vec<(String, TokenId)> = vocabulary.texts.drain(..).zip(0..).collect();
+    // The merger knows no special token, so that no plain text can become one.
+    let ids: tokenizers::models::bpe::Vocab = (0..)
+        .zip(vocabulary.texts.drain(..))
+        .zip(&vocabulary.kinds)
+        .filter(|(_, kind)| **kind == Kind::Normal)
+        .map(|((id, text), _)| (text, id))
+        .collect();
     let merges = std::mem::take(&mut vocabulary.merges);
     let bpe = BPE::builder()
-        .vocab_and_merges(ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
+        .vocab_and_merges(ids, merges)
+        .ignore_merges(preparation.ignore_merges)
+        .cache_capacity(CACHED_WORDS)
         .build()
         .map_err(damaged)?;
     let mut merger = Merger::new(bpe);
-    merger.with_pre_tokenizer(Some(pre_tokenizer));
+    merger.with_pre_tokenizer(Some(preparation.pre_tokenizer));
+    merger.with_normalizer(preparation.normalizer).map_err(damaged)?;
     Ok(merger)
 }
 

@@ -24,13 +24,20 @@ fn templates_run_as_in_python() {
         "ok"
     );
     assert_eq!(out("{% set ns = namespace(n=1) %}{% set ns.n = 2 %}{{ ns.n }}"), "2");
-    assert_eq!(out("{% if strftime_now is defined %}x{% else %}y{% endif %}"), "y");
+    assert_eq!(
+        out("{{ x | tojson(sort_keys=true, separators=(',', ':')) }}"),
+        r#"{"a":[1],"b":"<é>"}"#
+    );
+    assert_eq!(out("{{ x.b | tojson(ensure_ascii=true) }}"), r#""<\u00e9>""#);
+    assert_eq!(out("{% if strftime_now is defined %}{{ strftime_now('%%') }}{% endif %}"), "%");
 }
 
 #[test]
 fn a_template_s_exception_is_the_client_s_error() {
     let error = render("{{ raise_exception('no ' ~ messages[0].role) }}", &json!({})).unwrap_err();
     assert!(matches!(&error, TokenizerError::Template(text) if text == "no user"), "{error}");
+    let date = render("{{ strftime_now('%Q') }}", &json!({}));
+    assert!(matches!(date, Err(TokenizerError::Template(_))));
     assert!(matches!(render("{% if %}", &json!({})), Err(TokenizerError::BadTemplate(_))));
 }
 

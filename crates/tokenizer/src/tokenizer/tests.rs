@@ -86,6 +86,76 @@ fn smollm2_is_read_whole() {
     );
 }
 
+/// Every byte, and `more` tokens that no merge leads to.
+fn unmerged(pre: &str, more: &[&str]) -> Tokenizer {
+    with_last_of_type(1, pre, more)
+}
+
+/// The same; the last token is of the given type.
+fn with_last_of_type(last: i128, pre: &str, more: &[&str]) -> Tokenizer {
+    let texts = |list: Vec<String>| Value::List(list.into_iter().map(Value::Text).collect());
+    let bytes = (0..=255).map(|byte| crate::bytes::char_of(byte).to_string());
+    let tokens: Vec<String> = bytes.chain(more.iter().map(|token| (*token).to_owned())).collect();
+    let mut types = vec![Value::Integer(1); tokens.len()];
+    types[tokens.len() - 1] = Value::Integer(last);
+    let mut writer = GgufWriter::default();
+    writer.key("tokenizer.ggml.model", &Value::Text("gpt2".into()));
+    writer.key("tokenizer.ggml.pre", &Value::Text(pre.into()));
+    writer.key("tokenizer.ggml.tokens", &texts(tokens));
+    writer.key("tokenizer.ggml.token_type", &Value::List(types));
+    writer.key("tokenizer.ggml.merges", &texts(Vec::new()));
+    Tokenizer::from_gguf(&GgufFile::from_bytes(writer.finish()).unwrap()).unwrap()
+}
+
+#[test]
+fn llama_3_takes_words_that_no_merge_leads_to() {
+    let tokens = |pre| unmerged(pre, &["jeho", "123"]).encode_plain("jeho 1234").unwrap();
+    assert_eq!(tokens("llama-bpe"), [256, 32, 257, u32::from(b'4')]);
+    for pre in ["smollm", "gpt-2", "default", "qwen2"] {
+        assert_eq!(tokens(pre).len(), 9, "{pre}: a token a byte");
+    }
+}
+
+#[test]
+fn plain_text_is_never_a_special_token_even_as_a_word_of_its_own() {
+    for kind in [3, 4] {
+        let tokenizer = with_last_of_type(kind, "llama-bpe", &["stop"]);
+        assert_eq!(tokenizer.encode("stop").unwrap(), [256]);
+        assert_eq!(tokenizer.encode_plain("stop").unwrap().len(), 4, "type {kind}");
+    }
+}
+
+#[test]
+fn qwen_composes_characters_and_others_leave_them() {
+    let text = |pre| {
+        let tokenizer = unmerged(pre, &[]);
+        tokenizer.decode(&tokenizer.encode("e\u{301} \u{1112}\u{1161}").unwrap(), false)
+    };
+    assert_eq!(text("qwen2"), "\u{e9} \u{d558}");
+    for pre in ["smollm", "gpt-2", "llama-bpe"] {
+        assert_eq!(text(pre), "e\u{301} \u{1112}\u{1161}", "{pre}");
+    }
+}
+
+#[test]
+fn a_text_s_bytes_bound_its_tokens_from_below_also_where_composing_shortens_it() {
+    let text = "\u{1fbe}\u{308}\u{301}".repeat(100);
+    for pre in ["qwen2", "gpt-2"] {
+        let tokenizer = unmerged(pre, &[]);
+        let tokens = tokenizer.encode_plain(&text).unwrap().len();
+        assert!(tokens >= text.len() / tokenizer.longest_token_bytes(), "{pre}: {tokens}");
+    }
+}
+
+#[test]
+fn all_threads_may_share_it() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Tokenizer>();
+    shared::<crate::Detokenizer>();
+    shared::<crate::StopMatcher>();
+    shared::<TokenizerError>();
+}
+
 #[test]
 fn a_long_word_takes_no_quadratic_time() {
     let tokenizer = smollm2();
@@ -133,6 +203,16 @@ proptest! {
     fn text_comes_back(text in "\\PC{0,80}") {
         let tokenizer = tiny();
         prop_assert_eq!(tokenizer.decode(&tokenizer.encode_plain(&text).unwrap(), false), text);
+    }
+
+    #[test]
+    fn text_without_special_tokens_is_encoded_as_it_is_rendered(text in "[a1<|im_en é\u{fdd0}\\n]{0,40}") {
+        let tokenizer = tiny();
+        let (messages, variables) = (user(&text), Map::new());
+        let chat =
+            ChatRequest { messages: &messages, add_generation_prompt: true, variables: &variables };
+        let rendered = tokenizer.render_chat(&chat).unwrap();
+        prop_assert_eq!(tokenizer.encode_chat(&chat).unwrap(), tokenizer.encode(&rendered).unwrap());
     }
 
     #[test]
