@@ -88,6 +88,26 @@ fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; 16] {
     out
 }
 
+/// a × b + c, rounded once, where the processor has no instruction for it: a call of libm would cost more.
+///
+/// The product is exact in f64. The sum is rounded to odd (Boldo and Melquiond 2008), which makes the last rounding, to
+/// f32, the right one.
+#[inline(always)]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(not(target_arch = "x86_64")) {
+        return a.mul_add(b, c);
+    }
+    let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
+    let sum = product + c;
+    // What the addition lost (Knuth's TwoSum).
+    let rest = sum - product;
+    let lost = (product - (sum - rest)) + (c - rest);
+    let bits = sum.to_bits();
+    let towards_lost = if (lost > 0.0) == (sum > 0.0) { bits + 1 } else { bits.wrapping_sub(1) };
+    let inexact = lost > 0.0 || lost < 0.0;
+    f64::from_bits(if inexact && bits & 1 == 0 { towards_lost } else { bits }) as f32
+}
+
 impl Simd for Portable {
     type F = [f32; 16];
     type I = [u32; 16];
@@ -134,7 +154,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        each(|i| a[i].mul_add(b[i], c[i]))
+        each(|i| fused(a[i], b[i], c[i]))
     }
     #[inline(always)]
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F {
@@ -201,3 +221,6 @@ impl Simd for Portable {
 mod x86;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512, Avx512Vnni};
+
+#[cfg(test)]
+mod tests;
