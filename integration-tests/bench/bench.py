@@ -13,8 +13,6 @@ import speed
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TTFT_BAR = 1.05
-# A neighbour that takes more than this share of a core spoils a sample.
-DISTURBED_CORES = 0.15
 
 
 def main():
@@ -40,6 +38,7 @@ def arguments():
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/estafette")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--patience", type=float, default=30, help="seconds to wait for a quiet moment before each round")
     parser.add_argument("--all-formats", action="store_true", help="also llama.cpp's own best formats, Q4_0 and Q8_0")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--json", type=pathlib.Path, help="write everything here, samples too")
@@ -52,7 +51,7 @@ def arguments():
 
 def run_speed(args):
     kinds = ["Q4_0", "Q8_0"] if args.all_formats else []
-    result = speed.measure(args.program, args.model, args.rounds, args.threads, kinds)
+    result = speed.measure(args.program, args.model, args.rounds, args.threads, kinds, args.patience)
     samples = result["samples"]
     lines = [f"Tokens per second, {args.threads} threads: median (lowest to highest of {args.rounds} rounds)"]
     lines.append(row("", speed.METRICS))
@@ -66,7 +65,7 @@ def run_speed(args):
         if label == "same file" or kinds:
             cells = [spread(ratios[metric], 2) for metric in speed.METRICS]
             lines.append(row(f"estafette / best llama.cpp, {label}", cells))
-    return result, [*lines, disturbed(result)]
+    return result, [*lines, quiet(result, args.rounds)]
 
 
 def against_best(samples, rivals, metric):
@@ -89,7 +88,8 @@ def run_memory(args):
 
 
 def run_ttft(args):
-    result = serving.first_token(args.program, args.model, args.threads, max(args.rounds, 5))
+    rounds = 2 * args.rounds
+    result = serving.first_token(args.program, args.model, args.threads, rounds, args.patience)
     ttft = {name: samples["ttft"] for name, samples in result["samples"].items()}
     result["ratio"] = statistics.median(ttft["disaggregated"]) / statistics.median(ttft["aggregated"])
     lines = [f"Time to first token of a prompt of {serving.PROMPT} tokens, {args.threads} threads in each worker, ms"]
@@ -98,7 +98,7 @@ def run_ttft(args):
         lines.append(f"{name:16} {first}, from there to the second token {second}")
     verdict = "met" if result["ratio"] <= TTFT_BAR else "MISSED"
     lines.append(f"{'ratio':16} {result['ratio']:.3f}, bar {TTFT_BAR}: {verdict}")
-    return result, [*lines, disturbed(result)]
+    return result, [*lines, quiet(result, rounds)]
 
 
 def run_router(args):
@@ -120,12 +120,10 @@ def row(name, cells):
     return f"{name:42}" + "".join(f"{cell:>22}" for cell in cells)
 
 
-def disturbed(result):
-    count = sum(cores > DISTURBED_CORES for cores in result["foreign_cores"])
-    total = len(result["foreign_cores"])
-    if count:
-        return f"{count} of {total} samples were disturbed: other processes used more than {DISTURBED_CORES} cores"
-    return f"none of {total} samples was disturbed by other processes"
+def quiet(result, rounds):
+    if result["disturbed"]:
+        return f"{result['disturbed']} of {rounds} rounds were disturbed by other processes: these figures prove nothing"
+    return f"none of the {rounds} rounds was disturbed by other processes"
 
 
 PARTS = {"speed": run_speed, "memory": run_memory, "ttft": run_ttft, "router": run_router}

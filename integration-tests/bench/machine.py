@@ -6,6 +6,10 @@ import resource
 import time
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# A neighbour that takes more of a core than this spoils a measurement.
+DISTURBED_CORES = 0.15
+# Quiet for so long is quiet.
+QUIET_S = 3
 
 
 class Watch:
@@ -19,6 +23,30 @@ class Watch:
         elapsed = time.monotonic() - self.began
         own = own_seconds() - self.own + own_extra
         return max(0.0, busy_seconds() - self.busy - own) / elapsed
+
+
+def undisturbed(measure, rounds: int, patience_s: float) -> tuple[list, int]:
+    """Results of `measure(round)`, which returns one and the cores that others kept busy meanwhile. Each round waits up to
+    `patience_s` for a quiet moment. Disturbed rounds are repeated, up to twice as many in all; the results of the quietest
+    rounds, and how many of these were disturbed."""
+    results = []
+    for round_ in range(2 * rounds):
+        wait_for_quiet(patience_s)
+        results.append(measure(round_))
+        if sum(foreign <= DISTURBED_CORES for _, foreign in results) == rounds:
+            break
+    # A stable order: of equally quiet rounds the earlier ones.
+    kept = sorted(results, key=lambda result: max(result[1], DISTURBED_CORES))[:rounds]
+    return [result for result, _ in kept], sum(foreign > DISTURBED_CORES for _, foreign in kept)
+
+
+def wait_for_quiet(patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        watch = Watch()
+        time.sleep(QUIET_S)
+        if watch.foreign_cores() <= DISTURBED_CORES:
+            return
 
 
 def busy_seconds() -> float:

@@ -13,7 +13,7 @@ VOCABULARY = range(100, 49_000)
 MEMORY_KV_BYTES = 128 << 20
 MEMORY_EXTRA_BYTES = 150_000_000
 # Enough different prompts to write into every block of the pool.
-MEMORY_PROMPTS = 8
+MEMORY_PROMPTS = 20
 ROUTER_REQUESTS, ROUTER_PROMPT, ROUTER_TOKENS, ROUTER_CLIENTS = 200, 64, 16, 8
 
 
@@ -36,25 +36,27 @@ def memory(program: pathlib.Path, model: pathlib.Path, threads: int) -> dict:
     return {"bar": bar, "kv_bytes": MEMORY_KV_BYTES, "model_bytes": model.stat().st_size, "workers": workers}
 
 
-def first_token(program: pathlib.Path, model: pathlib.Path, threads: int, rounds: int) -> dict:
+def first_token(program: pathlib.Path, model: pathlib.Path, threads: int, rounds: int, patience_s: float) -> dict:
     """Seconds to the first token, and from there to the second one, of unique prompts: one cluster with a prefill and a
     decode worker, one with a decode worker alone, asked in turn."""
     llama_cpp.log("time to first token")
-    samples = {name: {"ttft": [], "second_token": []} for name in ["disaggregated", "aggregated"]}
-    source, foreign = prompts(PROMPT), []
+    source = prompts(PROMPT)
     with Cluster(program, model, 1, threads) as two, Cluster(program, model, 0, threads) as one:
         clusters = {"disaggregated": two, "aggregated": one}
-        for cluster in clusters.values():
-            cluster.times(next(source), 4)
-        for round_ in range(rounds):
-            names = sorted(clusters, reverse=bool(round_ % 2))
-            for name in names:
-                used, watch = sum(map(own_cpu, clusters.values())), machine.Watch()
-                times = clusters[name].times(next(source), 4)
-                foreign.append(watch.foreign_cores(sum(map(own_cpu, clusters.values())) - used))
-                samples[name]["ttft"].append(times[0])
-                samples[name]["second_token"].append(times[1] - times[0])
-    return {"prompt_tokens": PROMPT, "samples": samples, "foreign_cores": foreign}
+
+        def one_round(round_):
+            used, watch = sum(map(own_cpu, clusters.values())), machine.Watch()
+            times = {}
+            for name in sorted(clusters, reverse=bool(round_ % 2)):
+                first, second, *_ = clusters[name].times(next(source), 4)
+                times[name] = {"ttft": first, "second_token": second - first}
+            return times, watch.foreign_cores(sum(map(own_cpu, clusters.values())) - used)
+
+        one_round(0)
+        results, disturbed = machine.undisturbed(one_round, rounds, patience_s)
+    parts = ["ttft", "second_token"]
+    samples = {name: {part: [times[name][part] for times in results] for part in parts} for name in clusters}
+    return {"prompt_tokens": PROMPT, "samples": samples, "disturbed": disturbed}
 
 
 def own_cpu(cluster: Cluster) -> float:

@@ -9,7 +9,7 @@ PROMPT, GENERATE, BATCH = 512, 32, 16
 METRICS = [f"pp{PROMPT}", f"tg{GENERATE}", f"tg{GENERATE}@{PROMPT}x{BATCH}"]
 
 
-def measure(program: pathlib.Path, model: pathlib.Path, rounds: int, threads: int, kinds: list[str]) -> dict:
+def measure(program: pathlib.Path, model: pathlib.Path, rounds: int, threads: int, kinds: list[str], patience_s: float) -> dict:
     """Samples by contestant and metric. Contestants of llama.cpp are a format with flash attention on or off."""
     models = {"same file": model} | {kind: llama_cpp.requantised(model, kind) for kind in kinds}
     contestants = {"estafette": lambda: ours(program, model, threads)}
@@ -17,18 +17,23 @@ def measure(program: pathlib.Path, model: pathlib.Path, rounds: int, threads: in
         for flash in [True, False]:
             name = f"llama.cpp, {kind}, fa {'on' if flash else 'off'}"
             contestants[name] = lambda path=path, flash=flash: theirs(path, threads, flash)
-    samples = {name: {metric: [] for metric in METRICS} for name in contestants}
-    foreign = []
-    for round_ in range(rounds):
-        llama_cpp.log(f"speed, round {round_ + 1} of {rounds}")
+    def one_round(round_):
+        llama_cpp.log(f"speed, round {round_ + 1}")
         # The order turns, so that nobody always follows the same neighbour.
-        names = list(contestants)[round_ % len(contestants) :] + list(contestants)[: round_ % len(contestants)]
+        turn = round_ % len(contestants)
+        names = [*contestants][turn:] + [*contestants][:turn]
+        speeds, foreign = {}, 0.0
         for name in names:
             watch = machine.Watch()
-            for metric, value in contestants[name]().items():
-                samples[name][metric].append(value)
-            foreign.append(watch.foreign_cores())
-    return {"samples": samples, "foreign_cores": foreign}
+            speeds[name] = contestants[name]()
+            foreign = max(foreign, watch.foreign_cores())
+        if foreign > machine.DISTURBED_CORES:
+            llama_cpp.log(f"disturbed: others kept {foreign:.2f} cores busy")
+        return speeds, foreign
+
+    results, disturbed = machine.undisturbed(one_round, rounds, patience_s)
+    samples = {name: {metric: [speeds[name][metric] for speeds in results] for metric in METRICS} for name in contestants}
+    return {"samples": samples, "disturbed": disturbed}
 
 
 def ours(program: pathlib.Path, model: pathlib.Path, threads: int) -> dict[str, float]:
