@@ -334,17 +334,17 @@ impl CpuKernels {
         });
     }
 
-    /// `Σ exp(x − max)` in a fixed order; each term goes to `out` too.
+    /// `Σ exp((x − max) / divisor)` in a fixed order, NaN as 0; each term goes to `out` too.
     ///
     /// # Panics
     /// When `out` has another length than `x`.
-    pub fn exp_sum(&self, x: &[f32], max: f32, out: Option<&mut [f32]>) -> f32 {
+    pub fn exp_sum(&self, x: &[f32], max: f32, divisor: f32, out: Option<&mut [f32]>) -> f32 {
         let mut sum = 0.0;
         let out = out.map_or(std::ptr::null_mut(), |out| {
             assert_eq!(out.len(), x.len(), "as many terms");
             out.as_mut_ptr()
         });
-        let kernel = ExpSum { x: x.as_ptr(), len: x.len(), max, out, sum: &mut sum };
+        let kernel = ExpSum { x: x.as_ptr(), len: x.len(), max, divisor, out, sum: &mut sum };
         // SAFETY: `new` has checked the tier; `x` and `out` have this length.
         unsafe { launch(self.tier, &kernel) };
         sum

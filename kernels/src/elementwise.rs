@@ -15,7 +15,7 @@ const EXP_MAX: f32 = 88.0;
 const EXP_POLYNOMIAL: [f32; 6] =
     [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
 
-/// e^x in each lane; exactly 1 at 0, 0 below −87, e^88 above 88.
+/// e^x in each lane; exactly 1 at 0, 0 below −87 and for NaN, e^88 above 88.
 #[inline(always)]
 pub(crate) unsafe fn vexp<S: Simd>(x: S::F) -> S::F {
     // SAFETY: the caller's promise: the instructions are there.
@@ -136,11 +136,12 @@ impl Kernel for Swiglu {
     }
 }
 
-/// `Σ exp(x − max)` over a row, terms to `out` unless it is null. Sixteen partial sums, then the tree.
+/// `Σ exp((x − max) / divisor)` over a row, NaN as 0, terms to `out` unless it is null. Sixteen partial sums, then the tree.
 pub(crate) struct ExpSum {
     pub(crate) x: *const f32,
     pub(crate) len: usize,
     pub(crate) max: f32,
+    pub(crate) divisor: f32,
     pub(crate) out: *mut f32,
     pub(crate) sum: *mut f32,
 }
@@ -150,11 +151,11 @@ impl Kernel for ExpSum {
     unsafe fn run<S: Simd>(&self) {
         // SAFETY: the caller's promise: `x`, and `out` if it is there, are good for `len`.
         unsafe {
-            let max = S::splat(self.max);
+            let (max, divisor) = (S::splat(self.max), S::splat(self.divisor));
             let mut sums = S::splat(0.0);
             let whole = self.len / 16 * 16;
             for i in (0..whole).step_by(16) {
-                let e = vexp::<S>(S::sub(S::load(self.x.add(i)), max));
+                let e = vexp::<S>(S::div(S::sub(S::load(self.x.add(i)), max), divisor));
                 sums = S::add(sums, e);
                 if !self.out.is_null() {
                     S::store(self.out.add(i), e);
@@ -162,7 +163,7 @@ impl Kernel for ExpSum {
             }
             let mut sum = S::hsum(sums);
             for i in whole..self.len {
-                let e = exp(*self.x.add(i) - self.max);
+                let e = exp((*self.x.add(i) - self.max) / self.divisor);
                 sum += e;
                 if !self.out.is_null() {
                     *self.out.add(i) = e;

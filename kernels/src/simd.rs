@@ -104,7 +104,7 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
     let lost = (product - (sum - rest)) + (c - rest);
     let bits = sum.to_bits();
     let towards_lost = if (lost > 0.0) == (sum > 0.0) { bits + 1 } else { bits.wrapping_sub(1) };
-    let inexact = lost > 0.0 || lost < 0.0;
+    let inexact = lost.abs() > 0.0;
     f64::from_bits(if inexact && bits & 1 == 0 { towards_lost } else { bits }) as f32
 }
 

@@ -190,8 +190,8 @@ impl Backend for CpuBackend {
 }
 
 impl RowMath for CpuBackend {
-    fn exp_sum(&self, row: &[f32], max: f32, out: Option<&mut [f32]>) -> f32 {
-        self.kernels.exp_sum(row, max, out)
+    fn exp_sum(&self, row: &[f32], max: f32, divisor: f32, out: Option<&mut [f32]>) -> f32 {
+        self.kernels.exp_sum(row, max, divisor, out)
     }
 
     fn ln(&self, x: f32) -> f32 {

@@ -1,7 +1,7 @@
 //! Runs one step: the plan's rows through the model, then one token for each sequence that wants one.
 
 use crate::cpu::KvPool;
-use crate::sampler::{History, RowMath, Sampled, sample};
+use crate::sampler::{History, RowMath, Sampled, Scratch, sample};
 use estafette_model::{Backend, Batch, BatchSequence, Model};
 use estafette_scheduler::{ScheduledSequence, StepPlan};
 use estafette_types::{SamplingParams, SequenceId};
@@ -40,7 +40,7 @@ pub struct ModelExecutor<B: Backend> {
     pub(crate) pool: Option<KvPool>,
     pub(crate) numerics_id: String,
     pub(crate) block_size: u32,
-    pub(crate) row: Vec<f32>,
+    pub(crate) scratch: Scratch,
 }
 
 impl<B: Backend> std::fmt::Debug for ModelExecutor<B> {
@@ -71,11 +71,10 @@ where
         samples
             .zip(logits.chunks_exact(width.max(1)))
             .map(|(scheduled, logits)| {
-                self.row.clear();
-                self.row.extend_from_slice(logits);
                 let history = sequences.history(scheduled.id);
                 let params = sequences.params(scheduled.id);
-                (scheduled.id, sample(&mut self.row, params, history, &self.backend))
+                let math = &self.backend;
+                (scheduled.id, sample(logits, params, history, math, &mut self.scratch))
             })
             .collect()
     }

@@ -2,6 +2,7 @@
 
 use crate::cpu::{CpuBackend, KvPool};
 use crate::executor::{Executor, ModelExecutor};
+use crate::sampler::Scratch;
 use estafette_gguf::GgufFile;
 use estafette_kernels::{KvCache, KvLayout, Tier};
 use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend, Room};
@@ -143,7 +144,7 @@ fn load_cpu(
         pool: Some(pool),
         numerics_id,
         block_size: layout.block_size,
-        row: Vec::new(),
+        scratch: Scratch::default(),
     })
 }
 
@@ -167,7 +168,7 @@ fn load_reference(
         pool: None,
         numerics_id: format!("reference-f32/kv-f32-b{}", layout.block_size),
         block_size: layout.block_size,
-        row: Vec::new(),
+        scratch: Scratch::default(),
     })
 }
 

@@ -2,28 +2,28 @@
 //!
 //! A pure function of the row, the parameters, the tokens so far and the position: the draw uses one
 //! uniform number keyed by (seed, position), so a token does not depend on who samples it, in what batch
-//! or after what detour. Steps, all in f32 and in this order: penalties (repetition as in CTRL, Keskar et
-//! al. 2019; presence and frequency as in the OpenAI API), temperature, top-k, top-p (Holtzman et al. 2019),
-//! min-p (Nguyen et al. 2024), inverse-CDF draw.
+//! or after what detour. Steps, in this order: penalties (repetition as in CTRL, Keskar et al. 2019;
+//! presence and frequency as in the OpenAI API), temperature, top-k, top-p (Holtzman et al. 2019), min-p
+//! (Nguyen et al. 2024), inverse-CDF draw. Logits and weights are f32, running sums f64.
 
 use estafette_model::ReferenceBackend;
 use estafette_types::{SamplingParams, TokenId, TokenLogprob, TopLogprob, unit_f32};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 /// `exp` over a row in a fixed order of summation, as a backend supplies it.
 pub trait RowMath {
-    /// `Σ exp(x - max)`; each term also goes to `out`, which has the row's length.
-    fn exp_sum(&self, row: &[f32], max: f32, out: Option<&mut [f32]>) -> f32;
+    /// `Σ exp((x - max) / divisor)`, NaN as 0; each term also goes to `out`, which has the row's length.
+    fn exp_sum(&self, row: &[f32], max: f32, divisor: f32, out: Option<&mut [f32]>) -> f32;
     /// Natural logarithm.
     fn ln(&self, x: f32) -> f32;
 }
 
 impl RowMath for ReferenceBackend {
-    fn exp_sum(&self, row: &[f32], max: f32, mut out: Option<&mut [f32]>) -> f32 {
+    fn exp_sum(&self, row: &[f32], max: f32, divisor: f32, mut out: Option<&mut [f32]>) -> f32 {
         let mut sum = 0.0;
         for (i, x) in row.iter().enumerate() {
-            let term = (x - max).exp();
+            let term = ((x - max) / divisor).exp();
+            let term = if term.is_nan() { 0.0 } else { term };
             sum += f64::from(term);
             if let Some(out) = &mut out {
                 out[i] = term;
@@ -55,38 +55,57 @@ pub struct Sampled {
     pub logprob: Option<TokenLogprob>,
 }
 
-/// Chooses the token that follows `history`. `logits` is used as scratch memory.
+/// Memory that is used again for each row.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    penalised: Vec<f32>,
+    weights: Vec<f32>,
+    /// One a token of the vocabulary, all zero between two uses.
+    counts: Vec<u32>,
+}
+
+/// Chooses the token that follows `history`.
 pub fn sample(
-    logits: &mut [f32],
+    logits: &[f32],
     params: &SamplingParams,
     history: History<'_>,
     math: &dyn RowMath,
+    scratch: &mut Scratch,
 ) -> Sampled {
-    let lens = params.logprobs.map(|n| LogprobLens::new(logits, usize::from(n), math));
-    let unmodified = lens.as_ref().map(|_| logits.to_vec());
-    penalise(logits, params, history);
-    let token = if params.temperature == 0.0 {
-        argmax(logits)
+    let Scratch { penalised, weights, counts } = scratch;
+    let row = if penalises(params) {
+        penalised.clear();
+        penalised.extend_from_slice(logits);
+        penalise(penalised, counts, params, history);
+        penalised
     } else {
-        draw(logits, params, history.tokens.len() as u64, math)
+        logits
     };
-    let logprob = lens.zip(unmodified).map(|(lens, row)| lens.of(row[token as usize]));
+    let max = maximum(row);
+    let token = if params.temperature == 0.0 || !max.is_finite() {
+        row.iter().position(|x| *x == max).unwrap_or(0) as TokenId
+    } else {
+        weights.resize(row.len(), 0.0);
+        let total = math.exp_sum(row, max, params.temperature, Some(weights));
+        draw(weights, total, params, history.tokens.len() as u64)
+    };
+    let logprob = params.logprobs.map(|n| logprob(logits, token, usize::from(n), math));
     Sampled { token, logprob }
 }
 
-/// The largest logit's token, ties to the lowest id. NaN never wins.
-fn argmax(logits: &[f32]) -> TokenId {
-    let mut best = 0;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] || logits[best].is_nan() {
-            best = i;
+/// The largest number; −∞ when there is none. Sixteen at a time, because one at a time is slow.
+fn maximum(row: &[f32]) -> f32 {
+    // False for NaN.
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let chunks = row.chunks_exact(16);
+    let rest = chunks.remainder().iter().copied();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *x);
         }
     }
-    best as TokenId
-}
-
-fn maximum(row: &[f32]) -> f32 {
-    row.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    lanes.into_iter().chain(rest).fold(f32::NEG_INFINITY, larger)
 }
 
 /// Likelier first, ties to the lowest id.
@@ -94,139 +113,160 @@ fn by_weight(a: &(f32, TokenId), b: &(f32, TokenId)) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-/// Log-probabilities of the unmodified row.
-struct LogprobLens {
-    log_sum: f32,
-    top: Vec<TopLogprob>,
+/// Log-probabilities of the unmodified row: the token's and those of the `top` likeliest.
+fn logprob(row: &[f32], token: TokenId, top: usize, math: &dyn RowMath) -> TokenLogprob {
+    let max = maximum(row);
+    let log_sum = max + math.ln(math.exp_sum(row, max, 1.0, None));
+    let top = largest(row, top)
+        .into_iter()
+        .map(|(logit, token)| TopLogprob { token, logprob: logit - log_sum })
+        .collect();
+    TokenLogprob { logprob: row[token as usize] - log_sum, top }
 }
 
-impl LogprobLens {
-    fn new(row: &[f32], top: usize, math: &dyn RowMath) -> Self {
-        let max = maximum(row);
-        let log_sum = max + math.ln(math.exp_sum(row, max, None));
-        let top = largest(row, top)
-            .into_iter()
-            .map(|(logit, token)| TopLogprob { token, logprob: logit - log_sum })
-            .collect();
-        Self { log_sum, top }
-    }
-
-    fn of(self, logit: f32) -> TokenLogprob {
-        TokenLogprob { logprob: logit - self.log_sum, top: self.top }
-    }
-}
+/// Lists up to this length are kept sorted by insertion.
+const SHORT: usize = 128;
 
 /// The `n` largest entries of `row`, largest first, ties to the lowest id.
 fn largest(row: &[f32], n: usize) -> Vec<(f32, TokenId)> {
     let mut top: Vec<(f32, TokenId)> = Vec::with_capacity(n + 1);
-    for (i, &logit) in row.iter().enumerate() {
-        let entry = (logit, i as TokenId);
-        if top.len() == n && top.last().is_none_or(|last| by_weight(&entry, last).is_ge()) {
+    let mut enters = f32::NEG_INFINITY;
+    for (&logit, id) in row.iter().zip(0..) {
+        let full = top.len() == n;
+        // An equal one has the higher id; NaN is never larger.
+        if (full && logit <= enters) || logit.is_nan() {
             continue;
         }
+        let entry = (logit, id);
         let place = top.partition_point(|other| by_weight(other, &entry).is_lt());
         top.insert(place, entry);
         top.truncate(n);
+        enters = top.last().map_or(f32::INFINITY, |last| last.0);
     }
     top
 }
 
-fn penalise(logits: &mut [f32], params: &SamplingParams, history: History<'_>) {
+fn penalises(params: &SamplingParams) -> bool {
+    params.repetition_penalty != 1.0
+        || params.presence_penalty != 0.0
+        || params.frequency_penalty != 0.0
+}
+
+fn penalise(
+    logits: &mut [f32],
+    counts: &mut Vec<u32>,
+    params: &SamplingParams,
+    history: History<'_>,
+) {
+    counts.resize(logits.len(), 0);
     if params.repetition_penalty != 1.0 {
-        let mut seen = history.tokens.to_vec();
-        seen.sort_unstable();
-        seen.dedup();
-        for token in seen {
-            if let Some(logit) = logits.get_mut(token as usize) {
-                let factor = params.repetition_penalty;
-                *logit = if *logit > 0.0 { *logit / factor } else { *logit * factor };
-            }
+        for_each_once(history.tokens, counts, |token, _| {
+            let (logit, factor) = (&mut logits[token], params.repetition_penalty);
+            *logit = if *logit > 0.0 { *logit / factor } else { *logit * factor };
+        });
+    }
+    let answer = history.tokens.get(history.prompt_len..).unwrap_or_default();
+    for_each_once(answer, counts, |token, count| {
+        logits[token] -= params.presence_penalty + params.frequency_penalty * count as f32;
+    });
+}
+
+/// Calls `f` once for each different token, with its count. `counts` is zero before and after.
+fn for_each_once(tokens: &[TokenId], counts: &mut [u32], mut f: impl FnMut(usize, u32)) {
+    for token in tokens {
+        if let Some(count) = counts.get_mut(*token as usize) {
+            *count += 1;
         }
     }
-    if params.presence_penalty == 0.0 && params.frequency_penalty == 0.0 {
-        return;
-    }
-    let mut counts: BTreeMap<TokenId, u32> = BTreeMap::new();
-    for &token in &history.tokens[history.prompt_len..] {
-        *counts.entry(token).or_default() += 1;
-    }
-    for (token, count) in counts {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            *logit -= params.presence_penalty + params.frequency_penalty * count as f32;
+    for token in tokens {
+        if let Some(count) = counts.get_mut(*token as usize).filter(|count| **count > 0) {
+            f(*token as usize, *count);
+            *count = 0;
         }
     }
 }
 
-fn draw(logits: &mut [f32], params: &SamplingParams, position: u64, math: &dyn RowMath) -> TokenId {
-    for logit in logits.iter_mut() {
-        *logit /= params.temperature;
-    }
-    let max = maximum(logits);
-    if !max.is_finite() {
-        return argmax(logits);
-    }
-    let mut weights = vec![0.0; logits.len()];
-    let total = math.exp_sum(logits, max, Some(&mut weights));
-    let noise = unit_f32(params.seed, position);
-    let filtered = params.top_k > 0 || params.top_p < 1.0 || params.min_p > 0.0;
-    if filtered {
-        let kept = keep(&weights, total, params);
-        let total = kept.iter().map(|(weight, _)| weight).sum::<f32>();
-        pick(kept.into_iter(), total * noise)
+/// Draws from tokens of these weights, `total` together; the likeliest one's weight is 1.
+fn draw(weights: &[f32], total: f32, params: &SamplingParams, position: u64) -> TokenId {
+    let noise = f64::from(unit_f32(params.seed, position));
+    if params.top_k > 0 || params.top_p < 1.0 || params.min_p > 0.0 {
+        let kept = keep(weights, total, params);
+        pick(kept.iter().copied(), noise)
     } else {
-        let all = weights.into_iter().zip(0..).filter(|(weight, _)| *weight > 0.0);
-        pick(all, total * noise)
+        pick(weights.iter().copied().zip(0..), noise)
     }
 }
 
-/// The first token at which the running sum passes `target`; the last one if rounding keeps the sum below.
-fn pick(entries: impl Iterator<Item = (f32, TokenId)>, target: f32) -> TokenId {
+/// The token at which the running sum passes the share `noise` (below 1) of the whole.
+fn pick(entries: impl Iterator<Item = (f32, TokenId)> + Clone, noise: f64) -> TokenId {
+    let total: f64 = entries.clone().map(|(weight, _)| f64::from(weight)).sum();
     let mut sum = 0.0;
-    let mut last = 0;
     for (weight, token) in entries {
-        sum += weight;
-        last = token;
-        if sum > target {
-            break;
+        sum += f64::from(weight);
+        if sum > total * noise {
+            return token;
         }
     }
-    last
+    // Not reached: the last sum is the total, and the total is above its share.
+    0
 }
 
-/// The tokens that survive top-k, top-p and min-p, likeliest first. `weights` are relative to the
-/// likeliest token, whose weight is 1.
+/// The tokens that survive top-k, top-p and min-p.
 fn keep(weights: &[f32], total: f32, params: &SamplingParams) -> Vec<(f32, TokenId)> {
     let mut kept = if params.top_k > 0 {
-        top_k(weights, params.top_k as usize)
+        likeliest(weights, params.top_k as usize)
     } else {
-        // All tokens below this line together weigh less than the mass that top-p leaves out, so the
-        // line cuts nothing that top-p keeps; it only makes the list to sort short.
+        // All tokens below this line together weigh less than the mass that top-p leaves out, so the line
+        // cuts nothing that top-p keeps; it only makes the list to sort short.
         let line = (1.0 - params.top_p) * total / weights.len() as f32;
         let line = line.max(params.min_p);
         weights.iter().copied().zip(0..).filter(|(weight, _)| *weight >= line).collect()
     };
-    kept.sort_unstable_by(by_weight);
     if params.top_p < 1.0 {
-        let mass = if params.top_k > 0 { kept.iter().map(|(w, _)| w).sum() } else { total };
-        let mut sum = 0.0;
-        let enough = kept.iter().position(|(weight, _)| {
-            sum += weight;
-            sum >= params.top_p * mass
-        });
-        kept.truncate(enough.map_or(kept.len(), |i| i + 1));
+        let whole = kept.iter().map(|(weight, _)| f64::from(*weight)).sum();
+        let mass = if params.top_k > 0 { whole } else { f64::from(total) };
+        keep_mass(&mut kept, f64::from(params.top_p) * mass);
     }
-    let first = kept.first().map_or(0.0, |(weight, _)| *weight);
-    kept.retain(|(weight, _)| *weight >= params.min_p * first);
+    kept.retain(|(weight, _)| *weight >= params.min_p);
     kept
 }
 
-fn top_k(weights: &[f32], k: usize) -> Vec<(f32, TokenId)> {
-    let mut all: Vec<(f32, TokenId)> = weights.iter().copied().zip(0..).collect();
-    if k < all.len() {
-        all.select_nth_unstable_by(k - 1, by_weight);
-        all.truncate(k);
+/// The `k` likeliest, likeliest first.
+fn likeliest(weights: &[f32], k: usize) -> Vec<(f32, TokenId)> {
+    if k <= SHORT {
+        return largest(weights, k);
     }
+    let mut all: Vec<_> = weights.iter().copied().zip(0..).collect();
+    sort_first(&mut all, k);
+    all.truncate(k);
     all
+}
+
+/// Sorts the `n` likeliest to the front.
+fn sort_first(entries: &mut [(f32, TokenId)], n: usize) {
+    if n < entries.len() {
+        entries.select_nth_unstable_by(n, by_weight);
+    }
+    let n = n.min(entries.len());
+    entries[..n].sort_unstable_by(by_weight);
+}
+
+/// Keeps the likeliest entries whose weights reach `mass`. Few of many are the rule: they are sorted in
+/// portions that grow.
+fn keep_mass(entries: &mut Vec<(f32, TokenId)>, mass: f64) {
+    let (mut sum, mut sorted, mut portion) = (0.0, 0, 64);
+    while sorted < entries.len() {
+        sort_first(&mut entries[sorted..], portion);
+        let end = entries.len().min(sorted + portion);
+        for i in sorted..end {
+            sum += f64::from(entries[i].0);
+            if sum >= mass {
+                return entries.truncate(i + 1);
+            }
+        }
+        sorted = end;
+        portion *= 8;
+    }
 }
 
 #[cfg(test)]

@@ -1,25 +1,9 @@
 use super::*;
 
-struct PlainMath;
-
-impl RowMath for PlainMath {
-    fn exp_sum(&self, row: &[f32], max: f32, out: Option<&mut [f32]>) -> f32 {
-        let terms: Vec<f32> = row.iter().map(|x| (x - max).exp()).collect();
-        if let Some(out) = out {
-            out.copy_from_slice(&terms);
-        }
-        terms.iter().sum()
-    }
-
-    fn ln(&self, x: f32) -> f32 {
-        x.ln()
-    }
-}
-
 const NONE: History<'_> = History { tokens: &[], prompt_len: 0 };
 
 fn choose(logits: &[f32], params: &SamplingParams, history: History<'_>) -> TokenId {
-    sample(&mut logits.to_vec(), params, history, &PlainMath).token
+    sample(logits, params, history, &ReferenceBackend, &mut Scratch::default()).token
 }
 
 /// How often each token is drawn over many positions.
@@ -94,7 +78,9 @@ fn penalties_touch_the_right_tokens() {
     let history = History { tokens: &[0, 1, 1, 1], prompt_len: 1 };
     let penalised = |params: SamplingParams| {
         let mut logits = vec![2.0, 2.0, -2.0, 2.0];
-        penalise(&mut logits, &params, history);
+        let mut counts = Vec::new();
+        penalise(&mut logits, &mut counts, &params, history);
+        assert_eq!(counts, [0; 4]);
         logits
     };
     let base = SamplingParams::default;
@@ -116,7 +102,8 @@ fn logprobs_are_of_the_unmodified_row() {
     let params =
         SamplingParams { logprobs: Some(2), presence_penalty: 2.0, ..SamplingParams::greedy() };
     let history = History { tokens: &[9, 0], prompt_len: 1 };
-    let sampled = sample(&mut [1.0, 0.5, 0.5, -3.0], &params, history, &PlainMath);
+    let row = [1.0, 0.5, 0.5, -3.0];
+    let sampled = sample(&row, &params, history, &ReferenceBackend, &mut Scratch::default());
     assert_eq!(sampled.token, 1);
     let logprob = sampled.logprob.unwrap();
     let sum: f32 = [1.0f32, 0.5, 0.5, -3.0].iter().map(|x| x.exp()).sum();
@@ -126,7 +113,61 @@ fn logprobs_are_of_the_unmodified_row() {
 }
 
 #[test]
-fn a_row_of_nothing_finite_still_gives_a_token() {
-    let token = choose(&[f32::NEG_INFINITY; 3], &SamplingParams::default(), NONE);
-    assert_eq!(token, 0);
+fn rows_that_are_not_finite_still_give_a_token() {
+    let draw = SamplingParams::default();
+    let with_logprobs = SamplingParams { logprobs: Some(20), ..SamplingParams::greedy() };
+    for params in [&draw, &with_logprobs, &SamplingParams { top_k: 2, top_p: 0.5, ..draw.clone() }]
+    {
+        assert_eq!(choose(&[f32::NEG_INFINITY; 3], params, NONE), 0);
+        assert_eq!(choose(&[f32::NAN; 3], params, NONE), 0);
+        assert_eq!(choose(&[0.0, f32::INFINITY, f32::NAN], params, NONE), 1);
+        // NaN is never drawn.
+        assert_eq!(choose(&[f32::NAN, 0.5, f32::NEG_INFINITY], params, NONE), 1);
+    }
+}
+
+#[test]
+fn tiny_temperatures_are_greedy() {
+    let logits = [3.0, 30.0, -1e30, 29.0];
+    for temperature in [1e-6, 1e-30, f32::MIN_POSITIVE / 8.0] {
+        for seed in 0..50 {
+            let params = SamplingParams { temperature, seed, ..Default::default() };
+            assert_eq!(choose(&logits, &params, NONE), 1, "{temperature:e}");
+        }
+    }
+}
+
+/// Weights as a softmax gives them: few large ones, a long tail.
+fn long_tail(len: usize) -> Vec<f32> {
+    let mut rng = estafette_types::SplitMix64::new(5);
+    (0..len).map(|_| (rng.below(1 << 24) as f32 / (1 << 24) as f32).powi(40)).collect()
+}
+
+#[test]
+fn filters_agree_with_a_full_sort() {
+    let mut weights = long_tail(5000);
+    weights[17] = 1.0;
+    let total: f32 = weights.iter().sum();
+    let mut sorted: Vec<(f32, TokenId)> = weights.iter().copied().zip(0..).collect();
+    sorted.sort_by(by_weight);
+    for top_k in [0, 1, 100, 128, 129, 3000, 9999] {
+        for (top_p, min_p) in [(1.0, 0.01), (0.5, 0.0), (0.999, 0.0), (0.999_999, 0.001)] {
+            let params = SamplingParams { top_k, top_p, min_p, ..Default::default() };
+            let mut expected = sorted.clone();
+            expected.truncate(if top_k == 0 { 5000 } else { top_k as usize });
+            let whole: f64 = expected.iter().map(|(w, _)| f64::from(*w)).sum();
+            let mut sum = 0.0;
+            expected.retain(|(w, _)| {
+                let inside = top_p == 1.0 || sum < f64::from(top_p) * whole;
+                sum += f64::from(*w);
+                inside && *w >= min_p
+            });
+            let mut found = keep(&weights, total, &params);
+            found.sort_by(by_weight);
+            // The two totals may round differently at the border.
+            let (a, b) = (found.len(), expected.len());
+            assert!(a.abs_diff(b) <= 1, "{top_k} {top_p} {min_p}: {a} {b}");
+            assert_eq!(found[..a.min(b)], expected[..a.min(b)]);
+        }
+    }
 }
