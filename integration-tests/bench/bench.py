@@ -79,11 +79,10 @@ def run_memory(args):
     mb = lambda size: f"{size / 1e6:.1f} MB"
     parts = [mb(result["model_bytes"]), mb(result["kv_bytes"]), mb(serving.MEMORY_EXTRA_BYTES)]
     lines = [f"Resident memory with a full KV pool; bar: model + pool + 150 MB = {' + '.join(parts)} = {mb(result['bar'])}"]
-    lines.append("A prefill worker maps the pool of its decode worker: resident counts it for both, the share half for each.")
     for name, worker in result["workers"].items():
         kinds = ", ".join(f"{kind} {mb(worker[kind])}" for kind in ["RssAnon", "RssFile", "RssShmem"])
-        verdict = "met" if worker["Pss"] <= result["bar"] else "MISSED"
-        lines.append(f"{name:16} share {mb(worker['Pss'])}: {verdict}; resident {mb(worker['VmRSS'])} ({kinds})")
+        verdict = "met" if worker["VmRSS"] <= result["bar"] else "MISSED"
+        lines.append(f"{name:16} {mb(worker['VmRSS'])}: {verdict} ({kinds})")
     return result, lines
 
 
@@ -122,8 +121,8 @@ def row(name, cells):
 
 def quiet(result, rounds):
     if result["disturbed"]:
-        return f"{result['disturbed']} of {rounds} rounds were disturbed by other processes: these figures prove nothing"
-    return f"none of the {rounds} rounds was disturbed by other processes"
+        return f"{result['disturbed']} of {rounds} rounds were disturbed: these figures prove nothing"
+    return f"none of the {rounds} rounds was disturbed"
 
 
 PARTS = {"speed": run_speed, "memory": run_memory, "ttft": run_ttft, "router": run_router}

@@ -93,6 +93,12 @@ class Cluster:
         """A whole greedy completion."""
         return json.loads(self.request("POST", "/v1/completions", completion(prompt, max_tokens)))
 
+    def routes(self, kind: str) -> float:
+        """How many requests the router has sent in this way."""
+        name = f'estafette_routes_total{{kind="{kind}"}} '
+        lines = self.request("GET", "/metrics").decode().splitlines()
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
     def times(self, prompt: list[int], max_tokens: int) -> list[float]:
         """Seconds from the request to each streamed token."""
         body, times = completion(prompt, max_tokens) | {"stream": True}, []

@@ -68,10 +68,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Resident bytes of a process: all, by kind, and `Pss`, where a page that several processes have counts in parts."""
-    text = read(f"/proc/{pid}/status") + read(f"/proc/{pid}/smaps_rollup").partition("\n")[2]
-    lines = dict(line.split(":", 1) for line in text.splitlines())
-    return {name: int(lines[name].split()[0]) * 1024 for name in ["VmRSS", "Pss", "RssAnon", "RssFile", "RssShmem"]}
+    """Resident bytes of a process: all, and by kind."""
+    lines = dict(line.split(":", 1) for line in read(f"/proc/{pid}/status").splitlines())
+    return {name: int(lines[name].split()[0]) * 1024 for name in ["VmRSS", "RssAnon", "RssFile", "RssShmem"]}
 
 
 def children(pid: int) -> dict[int, list[str]]:

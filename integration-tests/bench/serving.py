@@ -1,6 +1,7 @@
 """Whole clusters: memory, time to first token through one pool and through two, CPU of the router."""
 
 import concurrent.futures
+import math
 import pathlib
 import random
 
@@ -38,7 +39,8 @@ def memory(program: pathlib.Path, model: pathlib.Path, threads: int) -> dict:
 
 def first_token(program: pathlib.Path, model: pathlib.Path, threads: int, rounds: int, patience_s: float) -> dict:
     """Seconds to the first token, and from there to the second one, of unique prompts: one cluster with a prefill and a
-    decode worker, one with a decode worker alone, asked in turn."""
+    decode worker, one with a decode worker alone, asked in turn. The router may let the decode worker of the first compute
+    a prompt too: such a round says nothing and is repeated."""
     llama_cpp.log("time to first token")
     source = prompts(PROMPT)
     with Cluster(program, model, 1, threads) as two, Cluster(program, model, 0, threads) as one:
@@ -46,11 +48,12 @@ def first_token(program: pathlib.Path, model: pathlib.Path, threads: int, rounds
 
         def one_round(round_):
             used, watch = sum(map(own_cpu, clusters.values())), machine.Watch()
-            times = {}
+            times, handed_off = {}, two.routes("disaggregated")
             for name in sorted(clusters, reverse=bool(round_ % 2)):
                 first, second, *_ = clusters[name].times(next(source), 4)
                 times[name] = {"ttft": first, "second_token": second - first}
-            return times, watch.foreign_cores(sum(map(own_cpu, clusters.values())) - used)
+            foreign = watch.foreign_cores(sum(map(own_cpu, clusters.values())) - used)
+            return times, foreign if two.routes("disaggregated") > handed_off else math.inf
 
         one_round(0)
         results, disturbed = machine.undisturbed(one_round, rounds, patience_s)

@@ -1,11 +1,11 @@
 //! The KV pool: its order of bytes, and the memory itself.
 
-use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use memmap2::{MmapMut, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// Bytes of one element: f16.
@@ -98,24 +98,22 @@ impl KvMemory {
         Ok(Self { map, file: Some(file) })
     }
 
-    /// Maps another process's [`KvMemory::shared`].
+    /// Has the system provide all pages now: the first hand-off into a page does not pay for it, and memory that is not there
+    /// is an error at the start instead of a killed process later.
     ///
     /// # Errors
-    /// When it is smaller than `len`, or could still shrink under us.
-    pub fn from_fd(fd: OwnedFd, len: usize) -> io::Result<Self> {
-        let file = File::from(fd);
-        let seals = rustix::fs::fcntl_get_seals(&file)?;
-        if !seals.contains(SealFlags::SHRINK) {
-            return Err(io::Error::other("the pool of the other process could shrink"));
+    /// When the system has not so much memory.
+    fn populate(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        match self.map.advise(memmap2::Advice::PopulateWrite) {
+            // Linux before 5.14 does not know it: pages come when they are first written.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            populated => populated?,
         }
-        if file.metadata()?.len() < len as u64 {
-            return Err(io::Error::other("the pool of the other process is too small"));
-        }
-        let map = MmapOptions::new().len(len).map_raw(&file)?;
-        Ok(Self { map, file: Some(file) })
+        Ok(())
     }
 
-    /// What other processes can map; `None` for private memory.
+    /// What other processes can write through; `None` for private memory.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
     }
@@ -171,13 +169,14 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// Memory for `layout`; `shared` memory can be given to other processes.
+    /// Memory for `layout`, all of it at once; `shared` memory can be given to other processes.
     ///
     /// # Errors
     /// When the system has no such memory.
     pub fn new(layout: KvLayout, shared: bool) -> io::Result<Self> {
         let len = layout.total_bytes();
         let memory = if shared { KvMemory::shared(len) } else { KvMemory::anonymous(len) }?;
+        memory.populate()?;
         Ok(Self { memory: Arc::new(memory), layout })
     }
 

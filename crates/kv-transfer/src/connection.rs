@@ -5,7 +5,7 @@ use crate::link::{Link, Move, ShmLink, TcpLink, Verdict};
 use crate::message::{Hello, Message, PART_UNITS_MAX, VERSION};
 use crate::pool::Chunk;
 use crate::pusher::{PushOutcome, PusherLimits, Slot, TransportChoice};
-use crate::same_host::{boot_id, receive_fd};
+use crate::same_host::{PeerPool, boot_id, receive_fd};
 use crate::sending::{PartPlan, SendAction, Sending, Window};
 use crate::stream::Stream;
 use crate::{HandoffError, HandoffLayout};
@@ -104,9 +104,9 @@ async fn attach_shm(endpoint: &KvEndpoint, settings: &Settings) -> Result<Attach
     let (credit, pool_bytes) = greet(&stream, endpoint, settings, boot_id()).await?;
     let Stream::Unix(unix) = &stream else { return Err(HandoffError::PeerGone) };
     let fd = receive_fd(unix).await?;
-    let pool = KvMemory::from_fd(fd, pool_bytes as usize)
-        .map_err(|error| HandoffError::Refused(format!("cannot map its pool: {error}")))?;
-    Ok(attached(settings, stream, Box::new(ShmLink { pool: Arc::new(pool) }), credit, pool_bytes))
+    let pool = PeerPool::new(fd, pool_bytes as usize)
+        .map_err(|error| HandoffError::Refused(format!("cannot use its pool: {error}")))?;
+    Ok(attached(settings, stream, Box::new(ShmLink { pool }), credit, pool_bytes))
 }
 
 fn attached(
@@ -279,7 +279,10 @@ impl<'a> Driver<'a> {
             })
             .collect();
         let checksums = moves.iter().map(|unit| unit.from.checksum()).collect();
-        let chunks = self.link.place(moves);
+        let chunks = self.link.place(moves).map_err(|error| {
+            tracing::warn!(%error, "cannot write into the pool of the other process");
+            HandoffError::PeerGone
+        })?;
         self.send(&Message::Part(plan.header(checksums)), &chunks).await
     }
 

@@ -4,6 +4,7 @@ use crate::link::{Link, Move, Verdict};
 use crate::message::Message;
 use crate::pool::{Chunk, write};
 use estafette_kernels::KvMemory;
+use std::io;
 use std::sync::Arc;
 
 /// What goes wrong.
@@ -40,7 +41,7 @@ impl Link for FaultyLink {
         self.inner.kind()
     }
 
-    fn place(&mut self, mut moves: Vec<Move>) -> Vec<Chunk> {
+    fn place(&mut self, mut moves: Vec<Move>) -> io::Result<Vec<Chunk>> {
         let due = self.placed == self.plan.part;
         self.placed += 1;
         if due

@@ -1,9 +1,10 @@
 //! How the bytes of a part reach the receiver's pool: the trait every transport implements.
 
 use crate::message::Message;
-use crate::pool::{Chunk, write};
-use estafette_kernels::KvMemory;
-use std::{ops::Range, sync::Arc};
+use crate::pool::Chunk;
+use crate::same_host::PeerPool;
+use std::io;
+use std::ops::Range;
 
 /// One unit to move.
 #[derive(Debug)]
@@ -29,7 +30,10 @@ pub(crate) trait Link: Send {
     fn kind(&self) -> &'static str;
 
     /// Moves the units now and returns nothing, or returns the bytes that are to follow the header.
-    fn place(&mut self, moves: Vec<Move>) -> Vec<Chunk>;
+    ///
+    /// # Errors
+    /// When the receiver's pool does not take them.
+    fn place(&mut self, moves: Vec<Move>) -> io::Result<Vec<Chunk>>;
 
     /// Asked before each message is sent; for fault injection.
     fn verdict(&mut self, _message: &Message) -> Verdict {
@@ -46,15 +50,15 @@ impl Link for TcpLink {
         "tcp"
     }
 
-    fn place(&mut self, moves: Vec<Move>) -> Vec<Chunk> {
-        moves.into_iter().map(|unit| unit.from).collect()
+    fn place(&mut self, moves: Vec<Move>) -> io::Result<Vec<Chunk>> {
+        Ok(moves.into_iter().map(|unit| unit.from).collect())
     }
 }
 
-/// The receiver's pool is mapped here; the bytes are stored before the header goes.
+/// The bytes are stored in the receiver's pool before the header goes.
 #[derive(Debug)]
 pub(crate) struct ShmLink {
-    pub(crate) pool: Arc<KvMemory>,
+    pub(crate) pool: PeerPool,
 }
 
 impl Link for ShmLink {
@@ -62,16 +66,10 @@ impl Link for ShmLink {
         "shm"
     }
 
-    fn place(&mut self, moves: Vec<Move>) -> Vec<Chunk> {
+    fn place(&mut self, moves: Vec<Move>) -> io::Result<Vec<Chunk>> {
         for unit in moves {
-            let from = unit.from.bytes();
-            let copied = write(&self.pool, unit.to, |to| {
-                if to.len() == from.len() {
-                    to.copy_from_slice(from);
-                }
-            });
-            debug_assert!(copied.is_some(), "a grant was checked against the pool");
+            self.pool.store(unit.from.bytes(), unit.to)?;
         }
-        Vec::new()
+        Ok(Vec::new())
     }
 }

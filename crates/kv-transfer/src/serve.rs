@@ -42,7 +42,7 @@ async fn session(stream: &Stream, shared: &Shared, conn: ConnId, outbox: mpsc::R
         let _ = stream.send(&Message::Reject(error.clone()), &[], shared.limits.io_timeout).await;
     }
     if let Stream::Unix(unix) = stream {
-        // This side's close proves nothing: the sender still has the pool mapped. Its close does.
+        // This side's close proves nothing: the sender can still write into the pool. Its close does.
         shared.with(|receiving| receiving.on_broken(conn, &error));
         let _ = rustix::net::shutdown(unix, rustix::net::Shutdown::Write);
         drain(stream).await;

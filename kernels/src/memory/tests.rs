@@ -1,4 +1,5 @@
 use super::*;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 const LAYOUT: KvLayout =
     KvLayout { num_blocks: 5, block_size: 16, layers: 3, kv_heads: 2, head_dim: 16 };
@@ -22,21 +23,22 @@ fn places_do_not_overlap_and_fill_the_pool() {
 }
 
 #[test]
-fn a_shared_pool_is_seen_by_both_sides_and_cannot_shrink() {
+fn what_another_process_writes_into_a_shared_pool_is_seen_and_its_size_is_sealed() {
     let pool = KvMemory::shared(1 << 16).unwrap();
-    let fd = pool.fd().unwrap().try_clone_to_owned().unwrap();
-    let other = KvMemory::from_fd(fd, 1 << 16).unwrap();
+    let file = File::from(pool.fd().unwrap().try_clone_to_owned().unwrap());
+    file.write_all_at(b"rela", 100).unwrap();
     // SAFETY: this test is alone.
-    unsafe {
-        pool.slice_mut(100..104).copy_from_slice(b"relay"[..4].as_ref());
-        assert_eq!(other.slice(100..104), b"rela");
-    }
-    let fd = pool.fd().unwrap().try_clone_to_owned().unwrap();
-    assert!(KvMemory::from_fd(fd.try_clone().unwrap(), 1 << 17).is_err(), "too small");
-    assert!(File::from(fd).set_len(10).is_err(), "sealed");
-    let unsealed = File::from(rustix::fs::memfd_create("x", MemfdFlags::CLOEXEC).unwrap());
-    unsealed.set_len(4096).unwrap();
-    assert!(KvMemory::from_fd(unsealed.into(), 4096).is_err(), "it could shrink");
+    assert_eq!(unsafe { pool.slice(100..104) }, b"rela");
+    assert!(file.write_all_at(b"rela", 1 << 16).is_err(), "it cannot grow");
+    assert!(file.set_len(10).is_err(), "it cannot shrink");
+}
+
+#[test]
+fn a_cache_has_all_its_memory_from_the_start() {
+    let layout = KvLayout { num_blocks: 1000, ..LAYOUT };
+    let cache = KvCache::new(layout, true).unwrap();
+    let file = File::from(cache.memory().fd().unwrap().try_clone_to_owned().unwrap());
+    assert!(file.metadata().unwrap().blocks() * 512 >= layout.total_bytes() as u64);
 }
 
 #[test]
