@@ -90,13 +90,13 @@ impl App {
 
     /// The longest sequence, prompt and answer together.
     pub(crate) fn max_model_len(&self) -> u32 {
-        self.cluster.pool().map_or(self.model.context_length, |pool| pool.max_model_len)
+        self.cluster.shape().max_model_len
     }
 
     /// # Errors
     /// When `tokens` cannot be a prompt.
     pub(crate) fn prompt(&self, tokens: Vec<TokenId>, param: &str) -> Result<Prompt, RequestError> {
-        Prompt::new(tokens, param, &self.model, self.cluster.block_size(), self.max_model_len())
+        Prompt::new(tokens, param, &self.model, self.cluster.shape())
     }
 
     /// # Errors

@@ -19,7 +19,6 @@ use estafette_types::{
     BlockHash, ErrorCode, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
 };
 use registry::{Address, Registry};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,25 +43,26 @@ impl fmt::Display for WorkerKey {
     }
 }
 
-/// Workers that have failed this request.
+/// Workers that have failed this request: a few.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Excluded(BTreeSet<(WorkerId, Incarnation)>);
+pub(crate) struct Excluded(Vec<WorkerKey>);
 
 impl Excluded {
     pub(crate) fn add(&mut self, worker: WorkerKey) {
-        self.0.insert((worker.id, worker.incarnation));
+        self.0.push(worker);
     }
 
-    fn contains(&self, id: &WorkerId, incarnation: Incarnation) -> bool {
-        !self.0.is_empty() && self.0.contains(&(id.clone(), incarnation))
+    fn contains(&self, worker: &WorkerKey) -> bool {
+        self.0.contains(worker)
     }
 }
 
-/// What all workers of the cluster agree on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pool {
+/// What a request must fit into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Tokens of a block.
     pub(crate) block_size: u32,
-    pub(crate) numerics_id: String,
+    /// The longest sequence, prompt and answer together.
     pub(crate) max_model_len: u32,
 }
 
@@ -100,7 +100,7 @@ impl Booked<'_> {
         if let Some(receipt) =
             self.receipt.as_ref().filter(|_| !self.taken_in.swap(true, Ordering::Relaxed))
         {
-            self.cluster.lock().receipts.taken_in(receipt);
+            self.cluster.lock().fleet.taken_in(receipt);
         }
     }
 }
@@ -108,7 +108,7 @@ impl Booked<'_> {
 impl Drop for Booked<'_> {
     fn drop(&mut self) {
         if let Some(receipt) = self.receipt.take() {
-            self.cluster.lock().receipts.finished(receipt);
+            self.cluster.lock().fleet.finished(receipt);
         }
     }
 }
@@ -123,6 +123,8 @@ pub(crate) struct Cluster {
     ready: watch::Sender<bool>,
     digest: [u8; 32],
     vocab_size: u32,
+    /// Without workers.
+    default_shape: Shape,
 }
 
 impl Cluster {
@@ -134,6 +136,10 @@ impl Cluster {
             ready: watch::Sender::new(false),
             digest: model.digest,
             vocab_size: u32::try_from(model.tokenizer.vocab_size()).unwrap_or(u32::MAX),
+            default_shape: Shape {
+                block_size: DEFAULT_BLOCK_SIZE,
+                max_model_len: model.context_length,
+            },
         }
     }
 
@@ -150,14 +156,9 @@ impl Cluster {
         self.ready.subscribe()
     }
 
-    /// What the workers agree on; `None` without workers.
-    pub(crate) fn pool(&self) -> Option<Pool> {
-        self.lock().pool()
-    }
-
-    /// Tokens in a block.
-    pub(crate) fn block_size(&self) -> u32 {
-        self.pool().map_or(DEFAULT_BLOCK_SIZE, |pool| pool.block_size)
+    /// What a request must fit into, as the workers that are there agree.
+    pub(crate) fn shape(&self) -> Shape {
+        self.lock().shape().unwrap_or(self.default_shape)
     }
 
     /// A worker joins. It is chosen once its first snapshot is complete.
@@ -183,14 +184,19 @@ impl Cluster {
     /// A worker is gone, and whoever followed its state has stopped.
     pub(crate) fn leave(&self, worker: &WorkerKey) {
         self.lock().leave(worker);
-        self.index.remove_worker(WorkerSlot(worker.slot));
+        self.index.clear(WorkerSlot(worker.slot));
         self.lock().free(worker);
         self.update_ready();
     }
 
-    /// The connection to a worker that is there.
-    pub(crate) fn channel(&self, worker: &WorkerKey) -> Option<Channel> {
-        self.lock().member(worker).map(|member| member.channel.clone())
+    /// Whether it is still there, and nobody has taken its place.
+    pub(crate) fn is_member(&self, worker: &WorkerKey) -> bool {
+        self.lock().member(worker).is_some()
+    }
+
+    /// The connection for the state stream of a worker that is there.
+    pub(crate) fn state_channel(&self, worker: &WorkerKey) -> Option<Channel> {
+        self.lock().member(worker).map(|member| member.state_channel.clone())
     }
 
     /// A worker's state is known from here on.
@@ -202,9 +208,9 @@ impl Cluster {
         draining: bool,
     ) {
         let slot = WorkerSlot(worker.slot);
-        self.index.remove_worker(slot);
+        self.index.clear(slot);
         self.index.insert(slot, hashes);
-        self.heard(worker, load, draining);
+        self.heard(worker, &load, draining);
     }
 
     /// A worker's state has changed.
@@ -216,10 +222,10 @@ impl Cluster {
         draining: bool,
     ) {
         self.index.apply(WorkerSlot(worker.slot), events);
-        self.heard(worker, load, draining);
+        self.heard(worker, &load, draining);
     }
 
-    fn heard(&self, worker: &WorkerKey, load: LoadRecord, draining: bool) {
+    fn heard(&self, worker: &WorkerKey, load: &LoadRecord, draining: bool) {
         let changed = self.lock().heard(worker, load, draining);
         if changed {
             self.update_ready();
@@ -229,7 +235,7 @@ impl Cluster {
     /// A worker's state is not known any more.
     pub(crate) fn unsynced(&self, worker: &WorkerKey) {
         self.lock().unsynced(worker);
-        self.index.remove_worker(WorkerSlot(worker.slot));
+        self.index.clear(WorkerSlot(worker.slot));
         self.update_ready();
     }
 
@@ -260,7 +266,7 @@ impl Cluster {
         let wanted = Request {
             prompt_tokens: request.prompt.tokens.len() as u32,
             max_tokens: request.limits.max_tokens,
-            block_size: registry.pool().map_or(DEFAULT_BLOCK_SIZE, |pool| pool.block_size),
+            block_size: registry.shape().unwrap_or(self.default_shape).block_size,
         };
         let choice = registry.choose(&wanted, &matches, excluded).map_err(refusal)?;
         let transfer = TransferId(registry.rng.next_u128());

@@ -9,27 +9,24 @@ mod info;
 mod options;
 mod reply;
 mod respond;
+mod serve;
 mod tokens;
 
 pub(crate) use chat::checked_role;
 pub(crate) use generate::text_bytes;
+pub(crate) use serve::{UNREAD_TIMEOUT, serve};
 
 use crate::app::App;
-use crate::error::{RequestError, RouterError};
+use crate::error::RequestError;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use estafette_types::ErrorCode;
 use http_body_util::LengthLimitError;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
-/// A client that takes nothing of what is sent for this long is cut off.
-const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// A client must have sent its body within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -60,7 +57,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/health/ready", get(async |State(app)| info::ready(app).await))
         .route("/metrics", get(async |State(app)| info::metrics(app).await))
         .fallback(info::not_found)
-        .method_not_allowed_fallback(info::not_found)
+        .method_not_allowed_fallback(info::wrong_method)
         .with_state(app)
 }
 
@@ -91,28 +88,4 @@ impl FromRequest<Arc<App>> for WholeBody {
 
 fn is_too_large(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
-}
-
-/// Serves until `stop` turns true, then answers what is running.
-///
-/// # Errors
-/// When the listener breaks.
-pub(crate) async fn serve(
-    app: Arc<App>,
-    listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), RouterError> {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot switch Nagle's algorithm off");
-        }
-        let limit = UNREAD_TIMEOUT.as_millis() as u32;
-        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, limit) {
-            tracing::debug!(%error, "cannot limit how long a client may not read");
-        }
-    });
-    axum::serve(listener, routes(app))
-        .with_graceful_shutdown(async move { drop(stop.wait_for(|stop| *stop).await) })
-        .await
-        .map_err(|error| RouterError::Server { what: "HTTP", reason: error.to_string() })
 }

@@ -1,5 +1,6 @@
 //! A request for one answer, whatever protocol it came in: checked, tokenised, hashed.
 
+use crate::cluster::Shape;
 use crate::error::RequestError;
 use crate::model::ServedModel;
 use estafette_proto::{hashes_to_bytes, v1};
@@ -31,9 +32,9 @@ impl Prompt {
         tokens: Vec<TokenId>,
         param: &str,
         model: &ServedModel,
-        block_size: u32,
-        max_model_len: u32,
+        shape: Shape,
     ) -> Result<Self, RequestError> {
+        let max_model_len = shape.max_model_len;
         if tokens.is_empty() {
             return Err(RequestError::field(param, "the prompt is empty"));
         }
@@ -53,7 +54,7 @@ impl Prompt {
                 param: Some(param.into()),
             });
         }
-        let hashes = block_hashes(model.seed, &tokens, block_size as usize);
+        let hashes = block_hashes(model.seed, &tokens, shape.block_size as usize);
         Ok(Self { tokens: tokens.into(), hashes: hashes.into() })
     }
 }
@@ -62,8 +63,9 @@ impl Prompt {
 #[derive(Clone, Debug)]
 pub(crate) struct AnswerOptions {
     pub(crate) params: SamplingParams,
-    /// `None`: as many as fit the context.
+    /// `None`: as many as fit the context, at most `default_max_tokens`.
     pub(crate) max_tokens: Option<u32>,
+    pub(crate) default_max_tokens: u32,
     /// The answer ends before the first of these.
     pub(crate) stop: Vec<String>,
     pub(crate) stop_token_ids: Vec<TokenId>,
@@ -154,7 +156,7 @@ fn max_tokens(
     // The prompt is shorter than the context.
     let room = max_model_len - prompt.tokens.len() as u32;
     match options.max_tokens {
-        None => Ok(room),
+        None => Ok(room.min(options.default_max_tokens)),
         Some(0) => Err(RequestError::field("max_tokens", "`max_tokens` must be at least 1")),
         Some(asked) if asked > room => Err(RequestError {
             code: ErrorCode::ContextLengthExceeded,

@@ -97,7 +97,7 @@ fn bytes_that_are_no_request_are_refused() {
     let (status, code, _) = http.post_bytes(CHAT, &large).error();
     assert_eq!((status, code.as_str()), (413, "body_too_large"));
     assert_eq!(http.get("/v1/nothing").error().0, 404);
-    assert_eq!(http.get(CHAT).error().0, 404, "wrong method");
+    assert_eq!(http.get(CHAT).error().0, 405, "wrong method");
 }
 
 #[test]

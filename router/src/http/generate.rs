@@ -84,7 +84,7 @@ fn read<'a>(app: &App, body: &'a [u8]) -> Result<Fields<'a>, RequestError> {
     Ok(fields)
 }
 
-/// A completion without `max_tokens` gets 16, as OpenAI's API says; a chat answer goes on as long as it fits.
+/// A completion without `max_tokens` gets at most 16, as OpenAI's API says; a chat answer goes on as long as it fits.
 fn completion_options(
     fields: &Fields<'_>,
     logprobs: Option<u8>,
@@ -92,7 +92,7 @@ fn completion_options(
 ) -> Result<AnswerOptions, RequestError> {
     const DEFAULT_MAX_TOKENS: u32 = 16;
     let options = answer_options(fields, logprobs, drawn)?;
-    Ok(AnswerOptions { max_tokens: options.max_tokens.or(Some(DEFAULT_MAX_TOKENS)), ..options })
+    Ok(AnswerOptions { default_max_tokens: DEFAULT_MAX_TOKENS, ..options })
 }
 
 pub(super) async fn tokenise_chat(

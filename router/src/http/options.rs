@@ -63,6 +63,7 @@ pub(super) fn answer_options(
     Ok(AnswerOptions {
         params,
         max_tokens: max_tokens(fields)?,
+        default_max_tokens: u32::MAX,
         stop: stop(fields)?,
         stop_token_ids: fields.get_or("stop_token_ids", Vec::<TokenId>::new())?,
         ignore_eos: fields.get_or("ignore_eos", false)?,
