@@ -49,9 +49,9 @@ impl App {
             cluster,
             exporter,
             max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
-            timeout: settings.request_timeout,
-            max_concurrent_requests: settings.max_concurrent_requests,
-            places: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
+            timeout: settings.admission.request_timeout,
+            max_concurrent_requests: settings.admission.max_concurrent_requests,
+            places: Arc::new(Semaphore::new(settings.admission.max_concurrent_requests)),
             long_texts: Arc::new(Semaphore::new(LONG_TEXTS_MAX)),
             rng: Mutex::new(SplitMix64::new(seed)),
         }

@@ -5,23 +5,25 @@
 
 mod registry;
 mod view;
+mod waiting;
 
 pub(crate) use view::Counts;
 
-use crate::error::RequestError;
 use crate::metrics::RouterMetrics;
 use crate::model::ServedModel;
 use crate::request::AnswerRequest;
+use estafette_config::{Admission, QueueOrder};
 use estafette_kv_index::{KvIndex, WorkerSlot};
 use estafette_proto::v1;
-use estafette_routing::{Choice, NoChoice, Receipt, Request};
+use estafette_routing::{Choice, NoChoice, Place, Receipt, Request, WaitingRoom};
 use estafette_types::{
-    BlockHash, ErrorCode, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
+    BlockHash, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
 };
 use registry::{Address, Registry};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -108,7 +110,9 @@ impl Booked<'_> {
 impl Drop for Booked<'_> {
     fn drop(&mut self) {
         if let Some(receipt) = self.receipt.take() {
-            self.cluster.lock().fleet.finished(receipt);
+            let mut registry = self.cluster.lock();
+            registry.fleet.finished(receipt);
+            registry.wake();
         }
     }
 }
@@ -125,13 +129,22 @@ pub(crate) struct Cluster {
     vocab_size: u32,
     /// Without workers.
     default_shape: Shape,
+    /// The longest a request waits for a worker with room.
+    max_wait: Duration,
+    /// The waiting room's clock counts from here.
+    started: Instant,
 }
 
 impl Cluster {
-    pub(crate) fn new(model: &ServedModel, seed: u64) -> Self {
+    pub(crate) fn new(model: &ServedModel, admission: &Admission, seed: u64) -> Self {
+        let order = match admission.queue_order {
+            QueueOrder::Fcfs => estafette_routing::QueueOrder::Fcfs,
+            QueueOrder::ShortestWork => estafette_routing::QueueOrder::ShortestWork,
+        };
+        let room = WaitingRoom::new(order, admission.max_waiting_requests);
         Self {
             index: KvIndex::new(),
-            registry: Mutex::new(Registry::new(SplitMix64::new(seed))),
+            registry: Mutex::new(Registry::new(room, SplitMix64::new(seed))),
             metrics: RouterMetrics::new(),
             ready: watch::Sender::new(false),
             digest: model.digest,
@@ -140,6 +153,8 @@ impl Cluster {
                 block_size: DEFAULT_BLOCK_SIZE,
                 max_model_len: model.context_length,
             },
+            max_wait: admission.max_wait,
+            started: Instant::now(),
         }
     }
 
@@ -252,23 +267,33 @@ impl Cluster {
         });
     }
 
-    /// Chooses where `request` goes and books it there.
-    ///
-    /// # Errors
-    /// When no worker is there, or every one is full.
-    pub(crate) fn choose(
+    /// The request as the choice sees it.
+    fn wanted(&self, request: &AnswerRequest) -> Request {
+        Request {
+            prompt_tokens: request.prompt.tokens.len() as u32,
+            max_tokens: request.limits.max_tokens,
+            block_size: request.prompt.block_size,
+            session: request.session,
+        }
+    }
+
+    /// Chooses where `request` goes and books it there. It may be chosen for when nobody waits, or when it has waited and its
+    /// `place` is the first one.
+    fn choose(
         &self,
         request: &AnswerRequest,
         excluded: &Excluded,
-    ) -> Result<Chosen<'_>, RequestError> {
+        place: Option<&Place>,
+    ) -> Result<Chosen<'_>, NoChoice> {
+        // Looked up at each attempt: what was cached when the request came may be gone.
         let matches = self.index.matches(&request.prompt.hashes);
+        let wanted = self.wanted(request);
         let mut registry = self.lock();
-        let wanted = Request {
-            prompt_tokens: request.prompt.tokens.len() as u32,
-            max_tokens: request.limits.max_tokens,
-            block_size: registry.shape().unwrap_or(self.default_shape).block_size,
-        };
-        let choice = registry.choose(&wanted, &matches, excluded).map_err(refusal)?;
+        let turn = place.map_or(registry.room.is_empty(), |place| registry.room.is_first(place));
+        if !turn {
+            return Err(NoChoice::Saturated);
+        }
+        let choice = registry.choose(&wanted, &matches, excluded)?;
         let transfer = TransferId(registry.rng.next_u128());
         let (prefill, decode) = match choice {
             Choice::Aggregated { decode } => (None, registry.book(decode, &wanted, &matches, true)),
@@ -279,14 +304,13 @@ impl Cluster {
         };
         drop(registry);
         RouterMetrics::routed(if prefill.is_some() { "disaggregated" } else { "aggregated" });
-        let target = |booked: Option<(Receipt, Address)>| {
-            // The choice is among members, under the same lock.
-            let gone = || RequestError::new(ErrorCode::NoWorker, "the chosen worker is gone");
-            let (receipt, Address { worker, channel, kv }) = booked.ok_or_else(gone)?;
+        let target = |(receipt, Address { worker, channel, kv }): (Receipt, Address)| {
             let taken_in = AtomicBool::new(false);
             let booked = Booked { cluster: self, receipt: Some(receipt), taken_in };
-            Ok(Target { worker, channel, kv, booked })
+            Target { worker, channel, kv, booked }
         };
+        // The choice is among members, under the same lock.
+        let target = |booked: Option<_>| booked.map(target).ok_or(NoChoice::NoWorker);
         let (prefill, decode) = (prefill.map(target).transpose(), target(decode));
         Ok(Chosen { prefill: prefill?, decode: decode?, transfer })
     }
@@ -294,18 +318,5 @@ impl Cluster {
     /// The workers' own numbers, in the Prometheus text format.
     pub(crate) fn worker_metrics(&self) -> String {
         view::metrics(&self.lock())
-    }
-}
-
-fn refusal(none: NoChoice) -> RequestError {
-    match none {
-        NoChoice::NoWorker => {
-            RouterMetrics::routed("no_worker");
-            RequestError::new(ErrorCode::NoWorker, "no decode worker is ready")
-        }
-        NoChoice::Saturated => {
-            RouterMetrics::routed("saturated");
-            RequestError::new(ErrorCode::Overloaded, "every worker's queue is full")
-        }
     }
 }

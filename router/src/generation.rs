@@ -118,7 +118,6 @@ impl Client {
 }
 
 async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client) {
-    let gone = || RequestError::new(ErrorCode::Cancelled, "the client went away");
     let last = tokio::select! {
         biased;
         _ = &mut client.stop => Err(gone()),
@@ -129,6 +128,10 @@ async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client
     }
     // The client may be gone; the count has been taken either way.
     drop(timeout(LAST_WORD_TIMEOUT, client.events.send(last)).await);
+}
+
+fn gone() -> RequestError {
+    RequestError::new(ErrorCode::Cancelled, "the client went away")
 }
 
 async fn attempts(
@@ -142,7 +145,11 @@ async fn attempts(
     // What failed attempts computed is computed again.
     let mut wasted = 0;
     for _ in 0..ATTEMPTS {
-        let chosen = match cluster.choose(request, &excluded) {
+        let placed = tokio::select! {
+            placed = cluster.place(request, &excluded) => placed,
+            _ = &mut client.stop => return Err(gone()),
+        };
+        let chosen = match placed {
             Ok(chosen) => chosen,
             // Nobody else is left: what went wrong first says more.
             Err(error) => return Err(last_error.unwrap_or(error)),

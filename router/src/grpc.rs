@@ -9,7 +9,7 @@ use crate::request::AnswerOptions;
 use estafette_proto::v1::{self, generate_request::Prompt};
 use estafette_proto::{FILE_DESCRIPTOR_SET, InvalidMessage};
 use estafette_tokenizer::{ChatMessage, ChatRequest};
-use estafette_types::{ErrorCode, SamplingParams, TokenId};
+use estafette_types::{ErrorCode, SamplingParams, TokenId, name_hash};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +90,8 @@ impl InferenceService {
             stop_token_ids: request.stop_token_ids,
             ignore_eos: request.ignore_eos,
             skip_special_tokens: true,
+            priority: request.priority,
+            session: Some(request.session).filter(|name| !name.is_empty()).map(|n| name_hash(&n)),
         };
         let prompt = self.app.prompt(self.tokens(request.prompt).await?, "prompt")?;
         let request = self.app.request(prompt, options, admitted.arrived)?;

@@ -22,7 +22,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::routing::{get, post};
-use estafette_types::ErrorCode;
+use estafette_types::{ErrorCode, name_hash};
 use http_body_util::LengthLimitError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,19 +34,19 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route(
             "/v1/chat/completions",
-            post(async |State(app), WholeBody(body)| generate::chat(app, body).await),
+            post(async |State(app), body| generate::chat(app, body).await),
         )
         .route(
             "/v1/completions",
-            post(async |State(app), WholeBody(body)| generate::completions(app, body).await),
+            post(async |State(app), body| generate::completions(app, body).await),
         )
         .route(
             "/tokenize",
-            post(async |State(app), WholeBody(body)| tokens::tokenize(app, body).await),
+            post(async |State(app), body: WholeBody| tokens::tokenize(app, body.bytes).await),
         )
         .route(
             "/detokenize",
-            post(async |State(app), WholeBody(body)| tokens::detokenize(app, body).await),
+            post(async |State(app), body: WholeBody| tokens::detokenize(app, body.bytes).await),
         )
         .route("/v1/models", get(async |State(app)| info::models(app).await))
         .route(
@@ -61,8 +61,15 @@ fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The whole body, within the limits of size and time.
-struct WholeBody(Bytes);
+/// The whole body, within the limits of size and time, and what is read of the headers.
+struct WholeBody {
+    bytes: Bytes,
+    /// Hash of the session's name.
+    session: Option<u64>,
+}
+
+/// Headers that name the session, the first of them that is there.
+const SESSION_HEADERS: [&str; 2] = ["x-session-affinity", "x-session-id"];
 
 impl FromRequest<Arc<App>> for WholeBody {
     type Rejection = RequestError;
@@ -71,9 +78,11 @@ impl FromRequest<Arc<App>> for WholeBody {
         let limit = app.max_body;
         let late =
             |_| RequestError::new(ErrorCode::InvalidRequest, "the body did not come in time");
+        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let session = SESSION_HEADERS.into_iter().find_map(header).map(name_hash);
         let read = axum::body::to_bytes(request.into_body(), limit);
         match tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(late)? {
-            Ok(bytes) => Ok(Self(bytes)),
+            Ok(bytes) => Ok(Self { bytes, session }),
             Err(error) if is_too_large(&error) => {
                 let message = format!("the body is larger than the limit of {limit} bytes");
                 Err(RequestError::new(ErrorCode::BodyTooLarge, message))

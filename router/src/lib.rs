@@ -57,16 +57,19 @@ pub async fn run(
     let exporter = Exporter::install()?;
     let model = ServedModel::load(&settings)?;
     let mut rng = SplitMix64::new(settings.seed.unwrap_or_else(process_seed));
-    let cluster = Arc::new(Cluster::new(&model, rng.next_u64()));
+    let cluster = Arc::new(Cluster::new(&model, &settings.admission, rng.next_u64()));
     let app = Arc::new(App::new(model, cluster, exporter.clone(), &settings, rng.next_u64()));
     tracing::info!(model = %app.model.name, http = %settings.http, grpc = %settings.grpc, "router");
 
-    let mut http = tokio::spawn(http::serve(Arc::clone(&app), http, stop.clone()));
+    // Not `stop` itself: a server that hears of it first would look like one that ended by itself.
+    let (close, closing) = watch::channel(false);
     let (leave, leaving) = watch::channel(false);
-    let mut grpc = tokio::spawn(grpc::serve(Arc::clone(&app), grpc, stop.clone(), leaving));
+    let mut http = tokio::spawn(http::serve(Arc::clone(&app), http, closing.clone()));
+    let mut grpc = tokio::spawn(grpc::serve(Arc::clone(&app), grpc, closing, leaving));
     let (what, ended) = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => {
+            close.send_replace(true);
             drain(&app, &leave, http, grpc).await;
             return Ok(());
         }

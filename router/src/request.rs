@@ -21,6 +21,8 @@ pub(crate) struct Prompt {
     pub(crate) tokens: Arc<[TokenId]>,
     /// Of its full blocks.
     pub(crate) hashes: Arc<[BlockHash]>,
+    /// Tokens of a block, by which it was hashed.
+    pub(crate) block_size: u32,
 }
 
 impl Prompt {
@@ -55,7 +57,7 @@ impl Prompt {
             });
         }
         let hashes = block_hashes(model.seed, &tokens, shape.block_size as usize);
-        Ok(Self { tokens: tokens.into(), hashes: hashes.into() })
+        Ok(Self { tokens: tokens.into(), hashes: hashes.into(), block_size: shape.block_size })
     }
 }
 
@@ -71,6 +73,10 @@ pub(crate) struct AnswerOptions {
     pub(crate) stop_token_ids: Vec<TokenId>,
     pub(crate) ignore_eos: bool,
     pub(crate) skip_special_tokens: bool,
+    /// Lower is earlier when requests have to wait; 0 is usual.
+    pub(crate) priority: i32,
+    /// Hash of the session's name: where possible it stays with its worker.
+    pub(crate) session: Option<u64>,
 }
 
 /// A request for one answer.
@@ -82,6 +88,8 @@ pub(crate) struct AnswerRequest {
     pub(crate) limits: Limits,
     pub(crate) stop: Vec<String>,
     pub(crate) skip_special_tokens: bool,
+    pub(crate) priority: i32,
+    pub(crate) session: Option<u64>,
     /// When the client's bytes were here.
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
@@ -115,6 +123,8 @@ impl AnswerRequest {
             limits: Limits { max_tokens, stop_token_ids, ignore_eos: options.ignore_eos },
             stop: options.stop,
             skip_special_tokens: options.skip_special_tokens,
+            priority: options.priority,
+            session: options.session,
             arrived,
             deadline: arrived + timeout,
         })

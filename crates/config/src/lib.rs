@@ -11,7 +11,7 @@ pub use engine::{BackendKind, EngineArgs, EngineSettings, Transport};
 pub use environment::{
     available_threads, cache_dir, log_filter, model_cache_dir, process_seed, runtime_dir,
 };
-pub use router::{RouterArgs, RouterSettings, model_path};
+pub use router::{Admission, QueueOrder, RouterArgs, RouterSettings, model_path};
 pub use worker::{WorkerArgs, WorkerSettings};
 
 use thiserror::Error;

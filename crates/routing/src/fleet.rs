@@ -19,6 +19,8 @@ pub struct WorkerTraits {
     pub max_waiting: u32,
     /// KV blocks can be handed to it; else it prefills for itself.
     pub takes_kv: bool,
+    /// Hash of its name: sessions find it again by it, also from other routers.
+    pub name_hash: u64,
 }
 
 /// A worker of the fleet.
@@ -139,7 +141,7 @@ impl Fleet {
         allowed: impl Fn(u32) -> bool,
         rng: &mut SplitMix64,
     ) -> Result<Decision, NoChoice> {
-        let pool = |role| self.candidates(role, &cached, &allowed);
+        let pool = |role| self.candidates(role, request, &cached, &allowed);
         let (prefill, decode) = (pool(Role::Prefill), pool(Role::Decode));
         let decision = choose(request, &prefill, &decode, &self.config, rng)?;
         match decision.choice {
@@ -154,13 +156,14 @@ impl Fleet {
 
     /// Every term of the same decision.
     pub fn explain(&self, request: &Request, cached: impl Fn(u32) -> u32) -> Explanation {
-        let pool = |role| self.candidates(role, &cached, &|_| true);
+        let pool = |role| self.candidates(role, request, &cached, &|_| true);
         explain(request, &pool(Role::Prefill), &pool(Role::Decode), &self.config)
     }
 
     fn candidates(
         &self,
         role: Role,
+        request: &Request,
         cached: &impl Fn(u32) -> u32,
         allowed: &impl Fn(u32) -> bool,
     ) -> Vec<Candidate> {
@@ -176,6 +179,7 @@ impl Fleet {
                 max_waiting: worker.traits.max_waiting,
                 pending: self.receipts.pending(slot),
                 step: worker.step.cost(),
+                affinity: affinity(request.session, worker.traits.name_hash),
             })
             .collect()
     }
@@ -196,6 +200,11 @@ impl Fleet {
     pub fn finished(&mut self, receipt: Receipt) {
         self.receipts.finished(receipt);
     }
+}
+
+/// Rendezvous hashing (Thaler and Ravishankar, 1998): no table, and a worker that comes or goes moves only its own sessions.
+fn affinity(session: Option<u64>, name_hash: u64) -> u64 {
+    session.map_or(0, |session| SplitMix64::new(session ^ name_hash).next_u64())
 }
 
 #[cfg(test)]

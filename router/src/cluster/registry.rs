@@ -4,9 +4,13 @@ use super::{Excluded, Shape, WorkerKey};
 use crate::worker_client::channel;
 use estafette_kv_index::{Matches, WorkerSlot};
 use estafette_proto::v1;
-use estafette_routing::{Choice, Fleet, NoChoice, Receipt, Request, RoutingConfig, WorkerTraits};
-use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId};
+use estafette_routing::{
+    Choice, Fleet, NoChoice, Receipt, Request, RoutingConfig, WaitingRoom, WorkerTraits,
+};
+use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId, name_hash};
 use std::fmt;
+use std::sync::Arc;
+use tokio::sync::Notify;
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -57,15 +61,23 @@ pub(super) struct Registry {
     /// By slot.
     places: Vec<Place>,
     pub(super) fleet: Fleet,
+    pub(super) room: WaitingRoom<Arc<Notify>>,
     pub(super) rng: SplitMix64,
     /// What the members agree on; kept up to date, since every request asks for it.
     shape: Option<Shape>,
 }
 
 impl Registry {
-    pub(super) fn new(rng: SplitMix64) -> Self {
+    pub(super) fn new(room: WaitingRoom<Arc<Notify>>, rng: SplitMix64) -> Self {
         let fleet = Fleet::new(RoutingConfig::default());
-        Self { places: Vec::new(), fleet, rng, shape: None }
+        Self { places: Vec::new(), fleet, room, rng, shape: None }
+    }
+
+    /// Something has changed: whoever waits first tries again.
+    pub(super) fn wake(&self) {
+        if let Some(first) = self.room.first() {
+            first.notify_one();
+        }
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
@@ -116,6 +128,7 @@ impl Registry {
             self.leave(&old);
         }
         let slot = self.free_slot();
+        let name_hash = name_hash(&id.0);
         let key = WorkerKey { slot, id, incarnation: Incarnation(info.incarnation) };
         self.places[slot as usize] = Place::Taken(Box::new(Member {
             key: key.clone(),
@@ -126,7 +139,8 @@ impl Registry {
             numerics_id: pool.numerics_id,
         }));
         let (max_num_seqs, max_waiting) = (info.max_num_seqs, info.max_waiting);
-        self.fleet.join(slot, WorkerTraits { role, max_num_seqs, max_waiting, takes_kv });
+        self.fleet
+            .join(slot, WorkerTraits { role, max_num_seqs, max_waiting, takes_kv, name_hash });
         self.update_shape();
         Ok(key)
     }
@@ -171,6 +185,7 @@ impl Registry {
             self.fleet.leave(worker.slot);
             self.places[worker.slot as usize] = Place::Leaving(worker.clone());
             self.update_shape();
+            self.wake();
         }
     }
 
@@ -191,7 +206,10 @@ impl Registry {
 
     /// What the worker says of itself, its blocks apart. Whether it starts or stops to be one that can be chosen.
     pub(super) fn heard(&mut self, worker: &WorkerKey, load: &LoadRecord, draining: bool) -> bool {
-        self.member(worker).is_some() && self.fleet.heard(worker.slot, load, draining)
+        let changed =
+            self.member(worker).is_some() && self.fleet.heard(worker.slot, load, draining);
+        self.wake();
+        changed
     }
 
     /// Scores every worker for a prompt of which they hold `matches`.

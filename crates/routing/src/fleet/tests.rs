@@ -1,9 +1,10 @@
 use super::*;
 
-const REQUEST: Request = Request { prompt_tokens: 100, block_size: 16, max_tokens: 10 };
+const REQUEST: Request =
+    Request { prompt_tokens: 100, block_size: 16, max_tokens: 10, session: None };
 
 fn traits(role: Role) -> WorkerTraits {
-    WorkerTraits { role, max_num_seqs: 4, max_waiting: 4, takes_kv: true }
+    WorkerTraits { role, max_num_seqs: 4, max_waiting: 4, takes_kv: true, name_hash: 0 }
 }
 
 fn load() -> LoadRecord {
@@ -69,4 +70,55 @@ fn what_was_booked_counts_at_once_and_dies_with_the_worker() {
     fleet.heard(0, &load(), false);
     fleet.finished(receipt);
     assert_eq!(fleet.receipts.pending(0).sequences, 0);
+}
+
+fn named(roles: &[Role]) -> Fleet {
+    let mut fleet = Fleet::default();
+    for (slot, role) in (0..).zip(roles) {
+        fleet.join(slot, WorkerTraits { name_hash: u64::from(slot) + 100, ..traits(*role) });
+        fleet.heard(slot, &load(), false);
+    }
+    fleet
+}
+
+#[test]
+fn a_session_stays_with_its_worker_while_that_is_about_as_good_and_only_then() {
+    let mut fleet = named(&[Role::Decode; 4]);
+    let chosen = |fleet: &Fleet, session, seed| {
+        let request = Request { session: Some(session), ..REQUEST };
+        let mut rng = SplitMix64::new(seed);
+        match fleet.choose(&request, |_| 0, |_| true, &mut rng).unwrap().choice {
+            Choice::Aggregated { decode } | Choice::Disaggregated { decode, .. } => decode,
+        }
+    };
+    let mut per_worker = [0; 4];
+    for session in 0..400 {
+        let own = chosen(&fleet, session, 1);
+        per_worker[own as usize] += 1;
+        assert!((2..6).all(|seed| chosen(&fleet, session, seed) == own));
+    }
+    assert!(per_worker.iter().all(|count| (50..150).contains(count)), "{per_worker:?}");
+    // The worker of session 0 gets a long queue.
+    let own = chosen(&fleet, 0, 1);
+    let busy = LoadRecord { waiting_prefill_tokens: 100_000, waiting_sequences: 2, ..load() };
+    fleet.heard(own, &busy, false);
+    assert_ne!(chosen(&fleet, 0, 1), own);
+}
+
+#[test]
+fn a_worker_that_leaves_moves_only_its_own_sessions() {
+    let own = |fleet: &Fleet, session: u64| {
+        fleet
+            .workers()
+            .max_by_key(|(_, w)| affinity(Some(session), w.traits().name_hash))
+            .unwrap()
+            .0
+    };
+    let before = named(&[Role::Decode; 5]);
+    let mut after = named(&[Role::Decode; 5]);
+    after.leave(2);
+    for session in 0..200 {
+        let was = own(&before, session);
+        assert!(was == 2 || own(&after, session) == was);
+    }
 }

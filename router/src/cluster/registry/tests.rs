@@ -1,4 +1,5 @@
 use super::*;
+use estafette_routing::QueueOrder;
 
 fn info(id: &str, incarnation: u64, role: v1::Role) -> v1::WorkerInfo {
     v1::WorkerInfo {
@@ -18,7 +19,7 @@ fn load() -> LoadRecord {
 }
 
 fn registry() -> Registry {
-    Registry::new(SplitMix64::new(1))
+    Registry::new(WaitingRoom::new(QueueOrder::Fcfs, 10), SplitMix64::new(1))
 }
 
 #[tokio::test]
