@@ -3,11 +3,11 @@
 use crate::cpu::{CpuBackend, KvPool};
 use crate::executor::{Executor, ModelExecutor};
 use crate::sampler::Scratch;
-use estafette_gguf::GgufFile;
+use estafette_gguf::{GgufError, GgufFile};
 use estafette_kernels::{KvCache, KvLayout, Tier};
 use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend, Room};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -64,9 +64,17 @@ impl std::fmt::Debug for Loaded {
 /// Why a model could not be loaded.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// The file is not a model that can be run.
+    /// The file cannot be read.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    File(GgufError),
+    /// The file is not a model that can be run.
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ModelError,
+    },
     /// Not even one sequence of one block would fit.
     #[error("{given} bytes for KV hold no block: one takes {block} bytes")]
     PoolTooSmall {
@@ -90,22 +98,37 @@ pub enum LoadError {
 /// # Errors
 /// When the file is damaged or not supported, or the pool cannot be had.
 pub fn load(path: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
-    load_file(&GgufFile::open(path).map_err(ModelError::from)?, options)
+    let file = GgufFile::open(path).map_err(|error| match error {
+        // This one names the file itself.
+        GgufError::Io { .. } => LoadError::File(error),
+        _ => LoadError::Model { path: path.into(), source: error.into() },
+    })?;
+    load_file(path, &file, options)
 }
 
-pub(crate) fn load_file(file: &GgufFile, options: LoadOptions) -> Result<Loaded, LoadError> {
-    let config = ModelConfig::from_gguf(file)?;
-    let digest = file.digest();
+/// Loads an open file; `path` is its name in errors.
+pub(crate) fn load_file(
+    path: &Path,
+    file: &GgufFile,
+    options: LoadOptions,
+) -> Result<Loaded, LoadError> {
+    let wrong = |source| LoadError::Model { path: path.into(), source };
+    let config = ModelConfig::from_gguf(file).map_err(wrong)?;
     let layout = kv_layout(&config, options.kv_bytes)?;
     let room = Room { rows: options.max_rows, logit_rows: options.max_seqs };
     let executor: Box<dyn Executor> = match options.backend {
         BackendOptions::Cpu { tier, threads, shared_pool } => {
-            let backend = CpuBackend::new(tier, threads);
-            Box::new(load_cpu(file, backend, layout, room, shared_pool)?)
+            let mut backend = CpuBackend::new(tier, threads);
+            let model = Model::load(file, &mut backend, room).map_err(wrong)?;
+            Box::new(cpu_executor(backend, model, layout, shared_pool)?)
         }
-        BackendOptions::Reference => Box::new(load_reference(file, layout, room)?),
+        BackendOptions::Reference => {
+            let mut backend = ReferenceBackend;
+            let model = Model::load(file, &mut backend, room).map_err(wrong)?;
+            Box::new(reference_executor(backend, model, layout))
+        }
     };
-    Ok(Loaded { executor, config, digest, num_blocks: layout.num_blocks })
+    Ok(Loaded { executor, config, digest: file.digest(), num_blocks: layout.num_blocks })
 }
 
 fn kv_layout(config: &ModelConfig, bytes: u64) -> Result<KvLayout, LoadError> {
@@ -124,14 +147,12 @@ fn kv_layout(config: &ModelConfig, bytes: u64) -> Result<KvLayout, LoadError> {
     Ok(KvLayout { num_blocks, ..layout })
 }
 
-fn load_cpu(
-    file: &GgufFile,
-    mut backend: CpuBackend,
+fn cpu_executor(
+    backend: CpuBackend,
+    model: Model<CpuBackend>,
     layout: KvLayout,
-    room: Room,
     shared: bool,
 ) -> Result<ModelExecutor<CpuBackend>, LoadError> {
-    let model = Model::load(file, &mut backend, room)?;
     let bytes = layout.total_bytes();
     let cache =
         KvCache::new(layout, shared).map_err(|source| LoadError::NoMemory { bytes, source })?;
@@ -148,20 +169,18 @@ fn load_cpu(
     })
 }
 
-fn load_reference(
-    file: &GgufFile,
+fn reference_executor(
+    backend: ReferenceBackend,
+    model: Model<ReferenceBackend>,
     layout: KvLayout,
-    room: Room,
-) -> Result<ModelExecutor<ReferenceBackend>, LoadError> {
-    let mut backend = ReferenceBackend;
-    let model = Model::load(file, &mut backend, room)?;
+) -> ModelExecutor<ReferenceBackend> {
     let cache = backend.new_cache(
         layout.layers as usize,
         layout.num_blocks as usize,
         layout.block_size as usize,
         layout.kv_heads as usize * layout.head_dim as usize,
     );
-    Ok(ModelExecutor {
+    ModelExecutor {
         backend,
         model,
         cache,
@@ -169,7 +188,7 @@ fn load_reference(
         numerics_id: format!("reference-f32/kv-f32-b{}", layout.block_size),
         block_size: layout.block_size,
         scratch: Scratch::default(),
-    })
+    }
 }
 
 #[cfg(test)]
