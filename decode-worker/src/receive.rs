@@ -141,7 +141,10 @@ impl Receive {
                 return;
             }
             let reserved = engine.scheduler.reserve(id);
-            if matches!(reserved, Err(ReserveError::OutOfBlocks { .. })) {
+            if matches!(
+                reserved,
+                Err(ReserveError::OutOfBlocks { .. } | ReserveError::BatchFull { .. })
+            ) {
                 return;
             }
             self.asking.remove(&id);

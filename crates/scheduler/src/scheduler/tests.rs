@@ -280,6 +280,63 @@ fn a_failed_hand_off_is_computed_here_from_index_0() {
 }
 
 #[test]
+fn a_hand_off_takes_a_place_in_the_batch_when_it_gets_its_blocks() {
+    let mut scheduler = Scheduler::new(SchedulerConfig { max_num_seqs: 2, ..config() });
+    for id in 1..=3 {
+        scheduler.add(new(id, &[id as u32, 2], 5, Mode::Remote)).unwrap();
+    }
+    scheduler.add(new(4, &[4, 2], 5, Mode::Local)).unwrap();
+    scheduler.reserve(SequenceId(1)).unwrap();
+    let second = scheduler.reserve(SequenceId(2)).unwrap();
+    let full = ReserveError::BatchFull { max_num_seqs: 2 };
+    assert_eq!(scheduler.reserve(SequenceId(3)).unwrap_err(), full);
+    assert_eq!(scheduler.reserve(SequenceId(2)).unwrap(), second, "it has its place already");
+    assert!(scheduler.schedule().sequences.is_empty(), "nor is there one for a local sequence");
+    scheduler.adopt(SequenceId(1), 5);
+    assert_eq!(scheduler.reserve(SequenceId(3)).unwrap_err(), full);
+    scheduler.cancel(SequenceId(1));
+    scheduler.reserve(SequenceId(3)).unwrap();
+    scheduler.fall_back(SequenceId(2));
+    let (plan, _) = step(&mut scheduler);
+    let ids: Vec<_> = plan.sequences.iter().map(|s| s.id.0).collect();
+    assert_eq!(ids, [2], "a hand-off that failed leaves its place to the oldest");
+}
+
+#[test]
+fn what_comes_back_into_the_queue_runs_in_the_order_of_age() {
+    let mut scheduler = Scheduler::new(SchedulerConfig { max_num_seqs: 1, ..config() });
+    scheduler.add(new(1, &[1, 2], 2, Mode::Local)).unwrap();
+    (2..=4).for_each(|id| scheduler.add(new(id, &[1, 2], 2, Mode::Remote)).unwrap());
+    scheduler.add(new(5, &[1, 2], 2, Mode::Local)).unwrap();
+    for id in [3, 2, 4] {
+        scheduler.fall_back(SequenceId(id));
+    }
+    assert_eq!(scheduler.next_waiting(), Some(SequenceId(1)));
+    let order: Vec<_> = run(&mut scheduler)
+        .iter()
+        .filter_map(|event| match event {
+            StepEvent::Finished { id, .. } => Some(id.0),
+            StepEvent::Token { .. } => None,
+        })
+        .collect();
+    assert_eq!(order, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn whoever_came_last_is_preempted_first_even_if_it_runs_for_longer() {
+    let mut scheduler = Scheduler::new(SchedulerConfig { num_blocks: 4, ..config() });
+    scheduler.add(new(1, &[1, 2, 3, 4, 5], 9, Mode::Remote)).unwrap();
+    scheduler.add(new(2, &[6, 5, 4, 3, 2], 9, Mode::Local)).unwrap();
+    step(&mut scheduler);
+    scheduler.reserve(SequenceId(1)).unwrap();
+    scheduler.adopt(SequenceId(1), 5);
+    while scheduler.next_waiting().is_none() {
+        step(&mut scheduler);
+    }
+    assert_eq!(scheduler.next_waiting(), Some(SequenceId(2)));
+}
+
+#[test]
 fn cancelling_frees_the_blocks_at_once_unless_they_are_held() {
     let mut scheduler = Scheduler::new(config());
     scheduler.add(new(1, &[1; 20], 9, Mode::Local)).unwrap();
@@ -320,6 +377,7 @@ enum Op {
     Add { prompt: u8, len: usize, max_tokens: u32, mode: u8 },
     Step,
     Cancel { which: usize },
+    Reserve { which: usize },
     Arrive { which: usize },
     Fail { which: usize },
     Release { which: usize },
@@ -332,6 +390,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         }),
         8 => Just(Op::Step),
         1 => (0..20usize).prop_map(|which| Op::Cancel { which }),
+        2 => (0..20usize).prop_map(|which| Op::Reserve { which }),
         2 => (0..20usize).prop_map(|which| Op::Arrive { which }),
         1 => (0..20usize).prop_map(|which| Op::Fail { which }),
         2 => (0..20usize).prop_map(|which| Op::Release { which }),
@@ -362,13 +421,14 @@ proptest! {
                 Op::Step => {
                     let (plan, new_events) = step(&mut scheduler);
                     prop_assert!(plan.num_tokens() <= 8);
-                    prop_assert!(plan.sequences.len() <= 4 || plan.num_tokens() <= 8);
+                    prop_assert!(plan.sequences.len() <= 4);
                     events.extend(new_events);
                 }
                 Op::Cancel { which } => if let Some(usage) = scheduler.cancel(id(which)) {
                     prop_assert!(usage.is_balanced());
                     cancelled.push(which);
                 },
+                Op::Reserve { which } => drop(scheduler.reserve(id(which))),
                 Op::Arrive { which } => if scheduler.reserve(id(which)).is_ok() {
                     let first = next_token(&prompts[which].0);
                     events.push(StepEvent::Token { id: id(which), index: 0, token: first });
@@ -378,6 +438,8 @@ proptest! {
                 Op::Release { which } => scheduler.release_held(id(which)),
             }
             scheduler.check_integrity().unwrap();
+            prop_assert!(scheduler.running.len() <= 4);
+            prop_assert!(scheduler.running.is_sorted());
         }
         for which in 0..prompts.len() {
             scheduler.fall_back(id(which));
