@@ -2,6 +2,7 @@
 
 use estafette_kv_cache::BlockTable;
 use estafette_types::{BlockHash, FinishReason, HashSeed, Limits, SequenceId, TokenId, Usage};
+use std::cell::Cell;
 
 /// Where a sequence's prompt is computed and where its answer comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct Sequence {
     pub(crate) usage: Usage,
     /// Index in the answer of the next token to report.
     pub(crate) next_index: u32,
+    /// What the load record found: after so many evictions so many of its first blocks were cached.
+    pub(crate) found_cached: Cell<(u64, usize)>,
 }
 
 impl Sequence {
@@ -82,6 +85,7 @@ impl Sequence {
             high_water: 0,
             usage: Usage::default(),
             next_index: 0,
+            found_cached: Cell::default(),
         }
     }
 

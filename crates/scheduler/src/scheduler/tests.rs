@@ -372,6 +372,16 @@ fn the_load_record_counts_exactly() {
     assert_eq!((load.done.computed, load.done.generated, load.steps), (9, 2, 2));
 }
 
+/// Tokens that wait to be computed, looked up from scratch.
+fn uncached(scheduler: &Scheduler) -> u64 {
+    let of = |id| {
+        let sequence = &scheduler.sequences[id];
+        let shareable = sequence.max_shared_blocks(4).min(sequence.hashes.len());
+        sequence.tokens.len() - 4 * scheduler.blocks.match_prefix(&sequence.hashes[..shareable])
+    };
+    scheduler.waiting.iter().map(of).sum::<usize>() as u64
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Add { prompt: u8, len: usize, max_tokens: u32, mode: u8 },
@@ -438,6 +448,7 @@ proptest! {
                 Op::Release { which } => scheduler.release_held(id(which)),
             }
             scheduler.check_integrity().unwrap();
+            prop_assert_eq!(scheduler.load().waiting_prefill_tokens, uncached(&scheduler));
             prop_assert!(scheduler.running.len() <= 4);
             prop_assert!(scheduler.running.is_sorted());
         }
