@@ -49,7 +49,7 @@ pub struct Loaded {
     pub executor: Box<dyn Executor>,
     /// What the file says about the model.
     pub config: ModelConfig,
-    /// SHA-256 of the file's header.
+    /// See [`GgufFile::digest`].
     pub digest: [u8; 32],
     /// Blocks in the pool.
     pub num_blocks: u32,

@@ -43,7 +43,7 @@ pub struct Foundation<T> {
     pub id: WorkerId,
     /// Of this process.
     pub incarnation: Incarnation,
-    /// SHA-256 of the model file's header.
+    /// Of the model file: see `GgufFile::digest`.
     pub model_digest: [u8; 32],
     /// Equal ids mean bit-identical tokens.
     pub numerics_id: String,
