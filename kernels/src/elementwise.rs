@@ -177,9 +177,9 @@ impl Kernel for ExpSum {
 /// Which elements of a head are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeForm {
-    /// (2i, 2i + 1): GPT-J, and `llama` GGUF files.
+    /// (2i, 2i + 1): GPT-J, and `llama` GGUF files, whose converter permutes the rows.
     Interleaved,
-    /// (i, i + d/2): GPT-NeoX.
+    /// (i, i + d/2): GPT-NeoX, and published checkpoints.
     HalfSplit,
 }
 

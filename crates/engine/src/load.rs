@@ -119,12 +119,12 @@ pub(crate) fn load_file(
     let executor: Box<dyn Executor> = match options.backend {
         BackendOptions::Cpu { tier, threads, shared_pool } => {
             let mut backend = CpuBackend::new(tier, threads);
-            let model = Model::load(file, &mut backend, room).map_err(wrong)?;
+            let model = Model::load(file, &config, &mut backend, room).map_err(wrong)?;
             Box::new(cpu_executor(backend, model, layout, shared_pool)?)
         }
         BackendOptions::Reference => {
             let mut backend = ReferenceBackend;
-            let model = Model::load(file, &mut backend, room).map_err(wrong)?;
+            let model = Model::load(file, &config, &mut backend, room).map_err(wrong)?;
             Box::new(reference_executor(backend, model, layout))
         }
     };
@@ -140,7 +140,9 @@ fn kv_layout(config: &ModelConfig, bytes: u64) -> Result<KvLayout, LoadError> {
         head_dim: config.head_dim as u32,
     };
     let block = layout.block_bytes() as u64;
-    let num_blocks = u32::try_from(bytes / block).unwrap_or(u32::MAX / BLOCK_SIZE);
+    let num_blocks = u32::try_from(bytes / block).unwrap_or(u32::MAX);
+    // Slots are counted in 32 bits.
+    let num_blocks = num_blocks.min(u32::MAX / BLOCK_SIZE);
     if num_blocks == 0 {
         return Err(LoadError::PoolTooSmall { given: bytes, block });
     }

@@ -1,9 +1,9 @@
 //! The `reference` backend: plain f32, one row after the other, short and obviously right. Keys and values stay f32.
 
-use crate::backend::{AttentionShape, Backend, Batch, BatchSequence, Rope, RopeForm};
+use crate::backend::{AttentionShape, Backend, Batch, BatchSequence, Rope};
 use crate::error::ModelError;
 use estafette_gguf::TensorView;
-use estafette_kernels::dequantize;
+use estafette_kernels::{RopeForm, dequantize};
 use estafette_types::TokenId;
 
 /// Knows nothing; its work is in its methods.
