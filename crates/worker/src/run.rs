@@ -47,6 +47,8 @@ pub struct Foundation<T> {
     pub model_digest: [u8; 32],
     /// Equal ids mean bit-identical tokens.
     pub numerics_id: String,
+    /// Token ids are below this.
+    pub vocab_size: u32,
     /// How KV may travel.
     pub transport: Transport,
     /// Where KV arrives.
@@ -119,6 +121,7 @@ fn foundation<H: HandOff>(
         incarnation: Incarnation(incarnation),
         model_digest: setup.model_digest,
         numerics_id: setup.engine.executor().numerics_id(),
+        vocab_size: setup.vocab_size,
         transport: settings.transport,
         kv_listen: settings.kv_listen,
         commands,
