@@ -2,10 +2,10 @@
 
 use crate::cpu::{CpuBackend, KvPool};
 use crate::executor::{Executor, ModelExecutor};
-use crate::sampler::Scratch;
+use crate::sampler::{self, Scratch};
 use estafette_gguf::{GgufError, GgufFile};
-use estafette_kernels::{KvCache, KvLayout, Tier};
-use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend, Room};
+use estafette_kernels::{KvCache, KvLayout, RopeTable, Tier};
+use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend, Room, Rope};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,12 +120,12 @@ pub(crate) fn load_file(
         BackendOptions::Cpu { tier, threads, shared_pool } => {
             let mut backend = CpuBackend::new(tier, threads);
             let model = Model::load(file, &config, &mut backend, room).map_err(wrong)?;
-            Box::new(cpu_executor(backend, model, layout, shared_pool)?)
+            Box::new(cpu_executor(backend, model, &config, layout, shared_pool)?)
         }
         BackendOptions::Reference => {
             let mut backend = ReferenceBackend;
             let model = Model::load(file, &config, &mut backend, room).map_err(wrong)?;
-            Box::new(reference_executor(backend, model, layout))
+            Box::new(reference_executor(backend, model, &config, layout))
         }
     };
     Ok(Loaded { executor, config, digest: file.digest(), num_blocks: layout.num_blocks })
@@ -149,9 +149,18 @@ fn kv_layout(config: &ModelConfig, bytes: u64) -> Result<KvLayout, LoadError> {
     Ok(KvLayout { num_blocks, ..layout })
 }
 
+/// Names everything that determines the bits of a result: kernels, order of the pool, sampler, and the rope table as this
+/// system's libm makes it.
+fn numerics_id(kernels: &str, layout: KvLayout, rope: &Rope, config: &ModelConfig) -> String {
+    let table = RopeTable::new(rope.dim, rope.theta, rope.freq_factors.as_deref());
+    let (block, sampler) = (layout.block_size, sampler::VERSION);
+    format!("{kernels}-b{block}/rope-{:016x}/{sampler}", table.fingerprint(config.max_model_len))
+}
+
 fn cpu_executor(
     backend: CpuBackend,
     model: Model<CpuBackend>,
+    config: &ModelConfig,
     layout: KvLayout,
     shared: bool,
 ) -> Result<ModelExecutor<CpuBackend>, LoadError> {
@@ -159,7 +168,8 @@ fn cpu_executor(
     let cache =
         KvCache::new(layout, shared).map_err(|source| LoadError::NoMemory { bytes, source })?;
     let pool = KvPool { memory: Arc::clone(cache.memory()), layout };
-    let numerics_id = format!("{}/kv-f16-b{}", backend.kernels().numerics_id(), layout.block_size);
+    let kernels = backend.kernels().numerics_id();
+    let numerics_id = numerics_id(&format!("{kernels}/kv-f16"), layout, model.rope(), config);
     Ok(ModelExecutor {
         backend,
         model,
@@ -174,8 +184,10 @@ fn cpu_executor(
 fn reference_executor(
     backend: ReferenceBackend,
     model: Model<ReferenceBackend>,
+    config: &ModelConfig,
     layout: KvLayout,
 ) -> ModelExecutor<ReferenceBackend> {
+    let numerics_id = numerics_id("reference-f32/kv-f32", layout, model.rope(), config);
     let cache = backend.new_cache(
         layout.layers as usize,
         layout.num_blocks as usize,
@@ -187,7 +199,7 @@ fn reference_executor(
         model,
         cache,
         pool: None,
-        numerics_id: format!("reference-f32/kv-f32-b{}", layout.block_size),
+        numerics_id,
         block_size: layout.block_size,
         scratch: Scratch::default(),
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::cpu;
-use estafette_gguf::tiny::tiny_llama;
+use estafette_gguf::tiny::{tiny_llama, tiny_llama_with};
 use estafette_gguf::{GgufWriter, Value};
 use proptest::prelude::*;
 
@@ -73,6 +73,34 @@ fn numerics_ids_tell_backends_apart_but_not_tiers() {
     };
     assert_eq!(id(cpu(Tier::detect(), 2)), id(cpu(Tier::Portable, 1)));
     assert_ne!(id(cpu(Tier::detect(), 2)), id(BackendOptions::Reference));
+}
+
+#[test]
+fn numerics_ids_name_the_sampler_and_the_rope_table() {
+    let id = |keys: &[(&str, Value)]| {
+        let bytes = tiny_llama_with(1, keys, &[]);
+        load_bytes(bytes, options(1 << 20)).unwrap().executor.numerics_id()
+    };
+    let plain = id(&[]);
+    assert!(plain.ends_with(sampler::VERSION), "{plain}");
+    assert_ne!(id(&[("llama.rope.freq_base", Value::Float(10_001.0))]), plain);
+}
+
+#[test]
+fn heads_of_no_elements_are_refused_before_anything_is_divided_by_them() {
+    let keys = [("llama.attention.head_count", Value::Integer(128))];
+    let text = error(tiny_llama_with(1, &keys, &[]), options(1 << 20));
+    assert!(text.contains("`llama.attention.key_length`: heads must have 16"), "{text}");
+}
+
+#[test]
+fn slots_of_the_largest_pool_fit_32_bits() {
+    let file = GgufFile::from_bytes(tiny_llama(1)).unwrap();
+    let config = ModelConfig::from_gguf(&file).unwrap();
+    for bytes in [u64::MAX, 1 << 43] {
+        let layout = kv_layout(&config, bytes).unwrap();
+        assert!(layout.num_blocks.checked_mul(BLOCK_SIZE).is_some(), "{bytes}");
+    }
 }
 
 #[test]
