@@ -400,7 +400,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         }),
         8 => Just(Op::Step),
         1 => (0..20usize).prop_map(|which| Op::Cancel { which }),
-        2 => (0..20usize).prop_map(|which| Op::Reserve { which }),
+        4 => (0..20usize).prop_map(|which| Op::Reserve { which }),
         2 => (0..20usize).prop_map(|which| Op::Arrive { which }),
         1 => (0..20usize).prop_map(|which| Op::Fail { which }),
         2 => (0..20usize).prop_map(|which| Op::Release { which }),
@@ -413,8 +413,9 @@ proptest! {
 
     /// Random requests, hand-offs, failures and cancellations on a pool that is too small for comfort.
     #[test]
-    fn every_answer_is_the_undisturbed_one_and_nothing_leaks(ops in ops()) {
-        let mut scheduler = Scheduler::new(config());
+    fn every_answer_is_the_undisturbed_one_and_nothing_leaks(ops in ops(), places in 1..5usize) {
+        let limits = SchedulerConfig { max_num_seqs: places as u32, ..config() };
+        let mut scheduler = Scheduler::new(limits);
         let mut prompts: Vec<(Vec<TokenId>, u32, Mode)> = Vec::new();
         let mut events = Vec::new();
         let mut cancelled = Vec::new();
@@ -422,7 +423,7 @@ proptest! {
         for op in ops {
             match op {
                 Op::Add { prompt, len, max_tokens, mode } => {
-                    let mode = [Mode::Local, Mode::Local, Mode::PrefillOnly, Mode::Remote][mode as usize];
+                    let mode = [Mode::Local, Mode::PrefillOnly, Mode::Remote, Mode::Remote][mode as usize];
                     let prompt: Vec<_> = (0..len as u32).map(|i| u32::from(prompt) + i * 3 + 1).collect();
                     if scheduler.add(new(prompts.len() as u64, &prompt, max_tokens, mode)).is_ok() {
                         prompts.push((prompt, max_tokens, mode));
@@ -431,7 +432,7 @@ proptest! {
                 Op::Step => {
                     let (plan, new_events) = step(&mut scheduler);
                     prop_assert!(plan.num_tokens() <= 8);
-                    prop_assert!(plan.sequences.len() <= 4);
+                    prop_assert!(plan.sequences.len() <= places);
                     events.extend(new_events);
                 }
                 Op::Cancel { which } => if let Some(usage) = scheduler.cancel(id(which)) {
@@ -449,7 +450,7 @@ proptest! {
             }
             scheduler.check_integrity().unwrap();
             prop_assert_eq!(scheduler.load().waiting_prefill_tokens, uncached(&scheduler));
-            prop_assert!(scheduler.running.len() <= 4);
+            prop_assert!(scheduler.running.len() <= places);
             prop_assert!(scheduler.running.is_sorted());
         }
         for which in 0..prompts.len() {
