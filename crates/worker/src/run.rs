@@ -43,10 +43,12 @@ pub struct Foundation<T> {
     pub id: WorkerId,
     /// Of this process.
     pub incarnation: Incarnation,
-    /// SHA-256 of the model file's header.
+    /// Of the model file: see `GgufFile::digest`.
     pub model_digest: [u8; 32],
     /// Equal ids mean bit-identical tokens.
     pub numerics_id: String,
+    /// Token ids are below this.
+    pub vocab_size: u32,
     /// How KV may travel.
     pub transport: Transport,
     /// Where KV arrives.
@@ -114,6 +116,7 @@ fn foundation<H: HandOff>(
         incarnation: Incarnation(incarnation),
         model_digest: setup.model_digest,
         numerics_id: setup.engine.executor().numerics_id(),
+        vocab_size: setup.vocab_size,
         transport: settings.transport,
         kv_listen: settings.kv_listen,
         commands,

@@ -114,6 +114,24 @@ async fn every_fault_of_the_transport_is_noticed() {
     }
 }
 
+/// The blocks are verified, but the token is outside the vocabulary.
+#[tokio::test]
+async fn a_first_token_that_is_none_is_not_taken() {
+    for (transport, choice) in TRANSPORTS {
+        let decode = start(Role::Decode, transport).await;
+        for (seed, token) in [(15, TINY_VOCAB as u32), (16, u32::MAX)] {
+            let sender = FakePrefill::new(&decode, choice, None);
+            let request = request(seed);
+            let transfer = new_transfer();
+            let leg = start_decode(&decode, &request, transfer).await.expect("taken in");
+            let handle = sender.push(&decode, &request, transfer);
+            sender.finish_with(handle, &request, token);
+            let answer = leg.finish().await.expect("the engine is alive");
+            assert_fell_back(&decode, &request, &answer).await;
+        }
+    }
+}
+
 /// Its push waits for a grant when the prefill worker dies.
 #[tokio::test]
 async fn a_prefill_worker_may_die_before_it_has_a_grant() {
