@@ -80,6 +80,7 @@ impl WorkerOptions {
             listen: any,
             kv_listen: any,
             router,
+            advertise: None,
             transport: self.transport,
             drain_timeout: self.drain_timeout,
             engine: EngineSettings {
