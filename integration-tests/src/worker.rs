@@ -92,6 +92,7 @@ impl WorkerOptions {
                 max_model_len: None,
                 layers_per_group: self.layers_per_group,
                 backend: self.backend,
+                mock_step: Duration::ZERO,
                 kernel_tier: None,
             },
         }
