@@ -2,7 +2,12 @@
 //! can be, so that this side takes little of the machine. One JSON line of figures.
 //!
 //! `router_load 127.0.0.1:8000 CONNECTIONS REQUESTS PROMPT_WORDS TOKENS`, loopback only.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for measurements")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a tool for measurements"
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,12 +81,14 @@ async fn client(
 /// No two have a common beginning, so nothing is cached.
 fn request(number: usize, words: usize, tokens: usize) -> Vec<u8> {
     let mut prompt = format!("Story {number}:");
-    (0..words).for_each(|i| prompt.push_str([" the", " quick", " runner", " hands", " over"][i % 5]));
+    (0..words)
+        .for_each(|i| prompt.push_str([" the", " quick", " runner", " hands", " over"][i % 5]));
     let body = format!(
         "{{\"prompt\": \"{prompt}\", \"max_tokens\": {tokens}, \"ignore_eos\": true, \"stream\": true}}"
     );
     let length = body.len();
-    let head = format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let head =
+        format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
     (head + &body).into_bytes()
 }
 

@@ -23,7 +23,7 @@ use estafette_types::{
 use registry::{Address, Registry};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tonic::Status;
@@ -46,17 +46,28 @@ impl fmt::Display for WorkerKey {
     }
 }
 
-/// Workers that have failed this request: a few.
+/// Workers that must not run this request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Excluded(Vec<WorkerKey>);
+pub(crate) struct Excluded {
+    /// Those that have failed it: a few.
+    failed: Vec<WorkerKey>,
+    /// Only these would go on with the same tokens.
+    numerics_id: Option<Arc<str>>,
+}
 
 impl Excluded {
     pub(crate) fn add(&mut self, worker: WorkerKey) {
-        self.0.push(worker);
+        self.failed.push(worker);
     }
 
-    fn contains(&self, worker: &WorkerKey) -> bool {
-        self.0.contains(worker)
+    /// Part of the answer is delivered: the rest must come from workers that compute in the same way.
+    pub(crate) fn keep_to(&mut self, numerics_id: Arc<str>) {
+        self.numerics_id.get_or_insert(numerics_id);
+    }
+
+    fn contains(&self, worker: &WorkerKey, numerics_id: &str) -> bool {
+        self.failed.contains(worker)
+            || self.numerics_id.as_deref().is_some_and(|wanted| wanted != numerics_id)
     }
 }
 
@@ -86,6 +97,8 @@ pub(crate) struct Chosen<'a> {
     pub(crate) prefill: Option<Target<'a>>,
     pub(crate) decode: Target<'a>,
     pub(crate) transfer: TransferId,
+    /// How they compute.
+    pub(crate) numerics_id: Arc<str>,
 }
 
 /// A leg's place in a worker's load until the worker counts it itself. Dropping it takes the leg out, whatever ended it.
@@ -260,6 +273,11 @@ impl Cluster {
         }
     }
 
+    /// A worker's queue was full although its load record did not say so.
+    pub(crate) fn refused(&self, worker: &WorkerKey) {
+        self.lock().refused(worker);
+    }
+
     /// A worker's state is not known any more.
     pub(crate) fn unsynced(&self, worker: &WorkerKey) {
         self.lock().unsynced(worker);
@@ -315,6 +333,7 @@ impl Cluster {
                 registry.book(decode, &wanted, &matches, false),
             ),
         };
+        let numerics_id = registry.numerics_id();
         drop(registry);
         RouterMetrics::routed(if prefill.is_some() { "disaggregated" } else { "aggregated" });
         let target = |(receipt, Address { worker, channel, kv }): (Receipt, Address)| {
@@ -326,7 +345,7 @@ impl Cluster {
         let target = |booked: Option<_>| booked.map(target).ok_or(NoChoice::NoWorker);
         let (prefill, decode) = (prefill.map(target).transpose()?, target(decode)?);
         note(&decision, prefill.as_ref(), &decode);
-        Ok(Chosen { prefill, decode, transfer })
+        Ok(Chosen { prefill, decode, transfer, numerics_id })
     }
 
     /// The decision that `request` would get now, with every term.

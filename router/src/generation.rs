@@ -10,10 +10,9 @@ mod usage;
 use crate::cluster::{Cluster, Excluded};
 use crate::error::RequestError;
 use crate::request::AnswerRequest;
-use attempt::{Attempt, Outcome};
+use attempt::{Attempt, Outcome, Progress};
 use estafette_proto::v1;
 use estafette_types::{ErrorCode, FinishReason, Usage};
-use order::Order;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -154,34 +153,52 @@ async fn attempts(
 ) -> Result<GenerationEvent, RequestError> {
     let mut excluded = Excluded::default();
     let mut last_error = None;
-    let mut order = Order::default();
-    // What failed attempts computed is computed again.
-    let mut wasted = 0;
+    let mut progress = Progress::new(request);
+    // What failed attempts did is done again.
+    let (mut wasted, mut billed) = (0, Usage::default());
+    let finished = |reason, usage: Usage, wasted| {
+        let usage = Usage { recomputed: usage.recomputed + wasted, ..usage };
+        Ok(GenerationEvent::Finished { reason, usage })
+    };
     for _ in 0..ATTEMPTS {
         let placed = tokio::select! {
+            biased;
+            // Whoever has read enough of an interrupted answer has it whole.
+            _ = &mut client.stop => {
+                let delivered = progress.order.delivered() > 0;
+                return if delivered { finished(FinishReason::Cancelled, billed, wasted) } else { Err(gone()) };
+            }
             placed = cluster.place(request, &excluded) => placed,
-            _ = &mut client.stop => return Err(gone()),
         };
         let chosen = match placed {
             Ok(chosen) => chosen,
             // Nobody else is left: what went wrong first says more.
             Err(error) => return Err(last_error.unwrap_or(error)),
         };
-        let attempt = Attempt::new(cluster, request, chosen, order);
+        let numerics_id = Arc::clone(&chosen.numerics_id);
+        let attempt = Attempt::new(cluster, request, chosen, progress);
         match attempt.run(client).await {
-            Outcome::Ended { reason, mut usage } => {
-                usage.recomputed += wasted;
-                return Ok(GenerationEvent::Finished { reason, usage });
-            }
-            Outcome::Failed { error, workers, order: reached, done }
+            Outcome::Ended { reason, usage } => return finished(reason, usage, wasted),
+            Outcome::Failed { error, workers, progress: reached, done, billed: so_far }
                 if !workers.is_empty()
                     && error.code.is_retryable()
                     && error.code != ErrorCode::DeadlineExceeded =>
             {
                 cluster.metrics().retries.increment(1);
-                workers.into_iter().for_each(|worker| excluded.add(worker));
-                order = reached.resumed();
-                wasted += done.computed + done.recomputed;
+                for worker in workers {
+                    // A full queue is no fault: it is asked again when it says that it has room.
+                    if error.code == ErrorCode::Overloaded {
+                        cluster.refused(&worker);
+                    } else {
+                        excluded.add(worker);
+                    }
+                }
+                if reached.order.delivered() > 0 {
+                    excluded.keep_to(numerics_id);
+                }
+                progress = reached.resumed();
+                wasted += done.computed + done.recomputed + done.generated;
+                billed = so_far;
                 last_error = Some(error);
             }
             Outcome::Failed { error, .. } => return Err(error),

@@ -202,6 +202,8 @@ pub(crate) async fn serve(
     let membership = MembershipService::new(Arc::clone(&app.cluster), leave);
     let max_message = app.max_body;
     let routing = routing::RoutingService { app: Arc::clone(&app) };
+    let routing =
+        v1::routing_server::RoutingServer::new(routing).max_decoding_message_size(max_message);
     let inference = v1::inference_server::InferenceServer::new(InferenceService { app })
         .max_decoding_message_size(max_message);
     let served = Server::builder()
@@ -209,7 +211,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(inference)
-        .add_service(v1::routing_server::RoutingServer::new(routing))
+        .add_service(routing)
         .add_service(v1::membership_server::MembershipServer::new(membership))
         .add_service(health)
         .add_service(reflection)

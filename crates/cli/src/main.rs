@@ -10,6 +10,9 @@ mod up;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Bad settings: the code that sysexits.h calls EX_USAGE.
 const EXIT_CONFIG: u8 = 64;
 

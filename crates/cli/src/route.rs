@@ -152,9 +152,7 @@ fn row(candidate: &v1::RouteCandidate) -> Vec<String> {
 
 /// In seconds; infinite for those that cannot take the request.
 fn score(candidate: &v1::RouteCandidate) -> f64 {
-    candidate.terms.as_ref().map_or(f64::INFINITY, |t| {
-        t.queue + t.seat + t.prefill + t.hand_off + t.decode + t.interference + t.others
-    })
+    candidate.terms.as_ref().map_or(f64::INFINITY, |terms| terms.total)
 }
 
 #[cfg(test)]

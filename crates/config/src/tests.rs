@@ -66,5 +66,6 @@ fn a_worker_that_listens_on_all_addresses_must_say_how_it_is_reached() {
     let settings = worker(&flags).check().unwrap();
     let host = settings.advertise.as_deref();
     assert_eq!(advertised(host, settings.kv_listen), "w-0.pool:9001");
+    assert_eq!(advertised(Some("fd00::1"), settings.kv_listen), "[fd00::1]:9001");
     assert_eq!(advertised(None, "127.0.0.1:9000".parse().unwrap()), "127.0.0.1:9000");
 }

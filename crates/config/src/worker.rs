@@ -5,7 +5,8 @@ use crate::router::model_path;
 use crate::{ConfigErrors, Problems};
 use clap::Args;
 use estafette_types::{WorkerId, parse_duration};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::{path::PathBuf, time::Duration};
 
 /// Flags of `estafette prefill-worker` and `estafette decode-worker`.
 #[derive(Clone, Debug, Args)]
@@ -64,7 +65,13 @@ pub struct WorkerSettings {
 
 /// host:port at which others reach what listens on `address`, under the host `advertise` if there is one.
 pub fn advertised(advertise: Option<&str>, address: SocketAddr) -> String {
-    advertise.map_or_else(|| address.to_string(), |host| format!("{host}:{}", address.port()))
+    let Some(host) = advertise else { return address.to_string() };
+    let port = address.port();
+    if host.parse::<Ipv6Addr>().is_ok() {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 impl WorkerArgs {
@@ -88,6 +95,8 @@ impl WorkerArgs {
                 )
             });
         }
+        let host_ok = self.advertise.as_ref().is_none_or(|host| !host.is_empty());
+        problems.check(host_ok, "--advertise", || "must not be empty".into());
         let id_ok = self.id.as_ref().is_none_or(|id| !id.is_empty() && id.len() <= 128);
         problems.check(id_ok, "--id", || "must have 1 to 128 bytes".into());
         let settings = model.map(|model| WorkerSettings {

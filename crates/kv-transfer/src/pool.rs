@@ -33,8 +33,8 @@ impl Chunk {
     }
 }
 
-/// Lets `f` write into `range` of `memory`; `None` when it would leave it. The caller holds the write right
-/// of the block: a live grant (sender) or the transfer's gate (receiver).
+/// Lets `f` write into `range` of `memory`; `None` when it would leave it. The caller holds the
+/// transfer's gate, or owns the memory.
 pub(crate) fn write<T>(
     memory: &KvMemory,
     range: Range<usize>,

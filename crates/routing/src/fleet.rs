@@ -30,6 +30,8 @@ pub struct FleetWorker {
     load: LoadRecord,
     draining: bool,
     synced: bool,
+    /// It has refused a leg since its last record, so it is full whatever that says.
+    refused: bool,
     step: Shown,
 }
 
@@ -37,7 +39,7 @@ pub struct FleetWorker {
 #[derive(Clone, Debug, Default)]
 struct Shown {
     model: StepModel,
-    /// How many steps the fleet had seen at the last one of these.
+    /// How many steps with prompt tokens the fleet had seen at the last one of these.
     at: u64,
 }
 
@@ -68,12 +70,14 @@ pub struct Fleet {
     prefill_step: Shown,
     decode_step: Shown,
     any_step: StepModel,
+    /// Steps with prompt tokens, of all workers.
+    prefill_steps: u64,
 }
 
 /// Steps of its own that make a worker's curve better than its pool's.
 const SHOWN_MIN: u64 = 3;
-/// After so many steps of each of the others a worker that has shown none is taken to be like them: what it showed may have been a
-/// bad moment, and whoever is thought slow gets no chance to show better.
+/// After so many steps with prompt tokens for each worker, one that has shown none is taken to be like the others: what it showed may
+/// have been a bad moment, and whoever is thought slow gets no chance to show better.
 const STALE_AFTER: u64 = 200;
 
 impl Fleet {
@@ -114,7 +118,8 @@ impl Fleet {
             load: LoadRecord::default(),
             draining: false,
             synced: false,
-            step: Shown { model, at: self.any_step.seen() },
+            refused: false,
+            step: Shown { model, at: self.prefill_steps },
         });
     }
 
@@ -124,14 +129,21 @@ impl Fleet {
             Role::Prefill => &self.prefill_step,
             Role::Decode => &self.decode_step,
         };
-        self.shown_cost(pool).unwrap_or_else(|| self.any_step.cost())
+        self.cost_of(pool, role, self.any_step.cost())
     }
 
-    /// `None` when too little was shown, or too long ago.
-    fn shown_cost(&self, shown: &Shown) -> Option<StepCost> {
+    /// A curve as far as it was shown, and not too long ago; the rest from `others`.
+    fn cost_of(&self, shown: &Shown, role: Role, others: StepCost) -> StepCost {
+        let model = &shown.model;
         let stale = STALE_AFTER * self.workers.len() as u64;
-        let fresh = self.any_step.seen() - shown.at <= stale;
-        (fresh && shown.model.seen() >= SHOWN_MIN).then(|| shown.model.cost())
+        if self.prefill_steps - shown.at <= stale && model.prefills_seen() >= SHOWN_MIN {
+            return model.cost();
+        }
+        // It decodes all the time; only how it prefills is not known, or not any more.
+        if role == Role::Decode && model.seen() >= SHOWN_MIN {
+            return StepCost { per_prefill_token: others.per_prefill_token, ..model.cost() };
+        }
+        others
     }
 
     /// The worker is gone and its receipts with it.
@@ -149,6 +161,7 @@ impl Fleet {
         };
         let before = worker.can_be_chosen();
         (worker.load, worker.draining, worker.synced) = (*load, draining, true);
+        worker.refused = false;
         let changed = before != worker.can_be_chosen();
         if let Some(observation) = worker.step.model.observe(load) {
             let pool = match worker.traits.role {
@@ -157,10 +170,20 @@ impl Fleet {
             };
             pool.model.learn(&observation);
             self.any_step.learn(&observation);
-            (pool.at, worker.step.at) = (self.any_step.seen(), self.any_step.seen());
+            if observation.prefills() {
+                self.prefill_steps += 1;
+                (pool.at, worker.step.at) = (self.prefill_steps, self.prefill_steps);
+            }
         }
         self.receipts.on_load(slot, load);
         changed
+    }
+
+    /// The worker has refused a leg because its queue is full; its next record says when it is not.
+    pub fn refused(&mut self, slot: u32) {
+        if let Some(worker) = self.worker_mut(slot) {
+            worker.refused = true;
+        }
     }
 
     /// The worker's state is not known any more.
@@ -218,9 +241,9 @@ impl Fleet {
                 draining: worker.draining,
                 cached_blocks: cached(slot),
                 max_num_seqs: worker.traits.max_num_seqs,
-                max_waiting: worker.traits.max_waiting,
+                max_waiting: if worker.refused { 0 } else { worker.traits.max_waiting },
                 pending: self.receipts.pending(slot),
-                step: self.shown_cost(&worker.step).unwrap_or(pool_cost),
+                step: self.cost_of(&worker.step, role, pool_cost),
                 affinity: affinity(request.session, worker.traits.name_hash),
             })
             .collect()

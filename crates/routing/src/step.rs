@@ -4,12 +4,13 @@
 //! decoding sequences and `c` tokens of their KV. Two records of consecutive steps give one observation: the counters'
 //! differences are what the step did and `step_micros` is how long it took. The curve is the least-squares fit of all
 //! observations with exponential forgetting, held by a prior that never fades: a term that the worker's traffic does
-//! not show, such as decoding on a prefill worker, keeps its prior instead of drifting.
+//! not show, such as decoding on a prefill worker, keeps its prior instead of drifting. Steps with prompt tokens and steps
+//! without are forgotten apart, so that an hour of decoding does not make a worker forget how fast it prefills.
 
 use estafette_types::LoadRecord;
 
 const TERMS: usize = 4;
-/// Weight of an observation after one more: about the last 200 steps count.
+/// Weight of an observation after one more of its kind: about the last 200 steps count.
 const MEMORY: f64 = 0.995;
 /// How many observations the prior weighs.
 const PRIOR_WEIGHT: f64 = 0.05;
@@ -50,14 +51,42 @@ pub struct Observation {
     seconds: f64,
 }
 
+impl Observation {
+    /// Prompt tokens were computed.
+    pub fn prefills(&self) -> bool {
+        self.terms[1] > 0.0
+    }
+}
+
+/// Σ x·xᵀ and Σ x·y, forgetting.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    squares: [[f64; TERMS]; TERMS],
+    products: [f64; TERMS],
+}
+
+impl Sums {
+    fn add(&mut self, observation: &Observation) {
+        let Observation { terms: x, seconds } = observation;
+        for (i, row) in self.squares.iter_mut().enumerate() {
+            for (j, sum) in row.iter_mut().enumerate() {
+                *sum = *sum * MEMORY + x[i] * x[j];
+            }
+            self.products[i] = self.products[i] * MEMORY + x[i] * seconds;
+        }
+    }
+}
+
 /// Learns one worker's curve, or that of several that are alike.
 #[derive(Clone, Debug)]
 pub struct StepModel {
     prior: StepCost,
     seen: u64,
-    /// Σ x·xᵀ and Σ x·y, forgetting.
-    squares: [[f64; TERMS]; TERMS],
-    products: [f64; TERMS],
+    prefills_seen: u64,
+    /// Of steps with prompt tokens.
+    prefilling: Sums,
+    /// Of steps without.
+    decoding: Sums,
     last: Option<LoadRecord>,
     cost: StepCost,
 }
@@ -74,8 +103,9 @@ impl StepModel {
         Self {
             prior,
             seen: 0,
-            squares: [[0.0; TERMS]; TERMS],
-            products: [0.0; TERMS],
+            prefills_seen: 0,
+            prefilling: Sums::default(),
+            decoding: Sums::default(),
             last: None,
             cost: prior,
         }
@@ -89,6 +119,11 @@ impl StepModel {
     /// How many steps it has learned from.
     pub fn seen(&self) -> u64 {
         self.seen
+    }
+
+    /// How many of them computed prompt tokens.
+    pub fn prefills_seen(&self) -> u64 {
+        self.prefills_seen
     }
 
     /// A record came; what was learned from it. Records must be of one incarnation and in order; missing ones only cost their
@@ -111,13 +146,12 @@ impl StepModel {
 
     /// Learns from another worker's step.
     pub fn learn(&mut self, observation: &Observation) {
-        let Observation { terms: x, seconds } = *observation;
         self.seen += 1;
-        for (i, row) in self.squares.iter_mut().enumerate() {
-            for (j, sum) in row.iter_mut().enumerate() {
-                *sum = *sum * MEMORY + x[i] * x[j];
-            }
-            self.products[i] = self.products[i] * MEMORY + x[i] * seconds;
+        self.prefills_seen += u64::from(observation.prefills());
+        if observation.prefills() {
+            self.prefilling.add(observation);
+        } else {
+            self.decoding.add(observation);
         }
         self.cost = self.fit();
     }
@@ -154,10 +188,12 @@ impl StepModel {
                 continue;
             }
             for j in (0..TERMS).filter(|&j| !fixed[j]) {
-                matrix[i][j] = self.squares[i][j] / (TYPICAL[i] * TYPICAL[j]);
+                let sum = self.prefilling.squares[i][j] + self.decoding.squares[i][j];
+                matrix[i][j] = sum / (TYPICAL[i] * TYPICAL[j]);
             }
             matrix[i][i] += PRIOR_WEIGHT;
-            right[i] = self.products[i] / TYPICAL[i] + PRIOR_WEIGHT * prior[i] * TYPICAL[i];
+            let sum = self.prefilling.products[i] + self.decoding.products[i];
+            right[i] = sum / TYPICAL[i] + PRIOR_WEIGHT * prior[i] * TYPICAL[i];
         }
         let mut solution = solve_positive(matrix, right);
         for (value, typical) in solution.iter_mut().zip(TYPICAL) {

@@ -28,7 +28,7 @@ pub(super) struct Member {
     pub(super) state_channel: Channel,
     kv: Option<v1::KvEndpoint>,
     shape: Shape,
-    numerics_id: String,
+    numerics_id: Arc<str>,
 }
 
 /// Where a chosen worker is.
@@ -109,6 +109,11 @@ impl Registry {
         self.shape
     }
 
+    /// How all members compute; empty without any.
+    pub(super) fn numerics_id(&self) -> Arc<str> {
+        self.members().next().map_or_else(|| "".into(), |member| Arc::clone(&member.numerics_id))
+    }
+
     fn update_shape(&mut self) {
         let shapes = self.members().map(|member| member.shape);
         // Every worker must be able to hold a sequence whole.
@@ -147,7 +152,7 @@ impl Registry {
             state_channel,
             kv: info.kv,
             shape,
-            numerics_id: pool.numerics_id,
+            numerics_id: pool.numerics_id.into(),
         }));
         let (max_num_seqs, max_waiting) = (info.max_num_seqs, info.max_waiting);
         self.fleet
@@ -175,7 +180,7 @@ impl Registry {
         if block_size != ours_block_size {
             return differs("block_size", &block_size, &ours_block_size);
         }
-        if numerics_id != ours.numerics_id {
+        if numerics_id != &*ours.numerics_id {
             return differs("numerics_id", &numerics_id, &ours.numerics_id);
         }
         Ok(())
@@ -212,6 +217,14 @@ impl Registry {
     pub(super) fn unsynced(&mut self, worker: &WorkerKey) {
         if self.member(worker).is_some() {
             self.fleet.unsynced(worker.slot);
+            self.wake();
+        }
+    }
+
+    /// See [`Fleet::refused`].
+    pub(super) fn refused(&mut self, worker: &WorkerKey) {
+        if self.member(worker).is_some() {
+            self.fleet.refused(worker.slot);
         }
     }
 
@@ -233,7 +246,7 @@ impl Registry {
         let places = &self.places;
         let allowed = |slot: u32| {
             let member = places.get(slot as usize).and_then(Place::member);
-            member.is_some_and(|member| !excluded.contains(&member.key))
+            member.is_some_and(|member| !excluded.contains(&member.key, &member.numerics_id))
         };
         let cached = |slot| matches.blocks(WorkerSlot(slot));
         self.fleet.choose(wanted, cached, allowed, &mut self.rng)

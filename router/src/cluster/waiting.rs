@@ -57,6 +57,10 @@ impl Cluster {
                 None => seat.insert(self.sit_down(request)?),
             };
             if timeout_at(until.into(), seat.woken.notified()).await.is_err() {
+                if until == request.deadline {
+                    let message = "the request ran into its deadline while every worker was full";
+                    return Err(RequestError::new(ErrorCode::DeadlineExceeded, message));
+                }
                 RouterMetrics::routed("saturated");
                 let message = "every worker's queue is full, and none had room in time";
                 return Err(RequestError::new(ErrorCode::Overloaded, message));

@@ -21,8 +21,34 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) enum Outcome {
     /// In the regular way, or because the client stopped it.
     Ended { reason: FinishReason, usage: Usage },
-    /// With an error; `workers` are those to blame. `order` knows what was delivered.
-    Failed { error: RequestError, workers: Vec<WorkerKey>, order: Order, done: Usage },
+    /// With an error; `workers` are those to blame.
+    Failed {
+        error: RequestError,
+        workers: Vec<WorkerKey>,
+        progress: Progress,
+        /// What the workers did.
+        done: Usage,
+        /// What the client would be billed if it went no further.
+        billed: Usage,
+    },
+}
+
+/// How far an answer has come, over all attempts.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) order: Order,
+    last_token: Instant,
+}
+
+impl Progress {
+    pub(super) fn new(request: &AnswerRequest) -> Self {
+        Self { order: Order::default(), last_token: request.arrived }
+    }
+
+    /// As it is for other workers.
+    pub(super) fn resumed(self) -> Self {
+        Self { order: self.order.resumed(), ..self }
+    }
 }
 
 /// What the attempt's loop saw.
@@ -40,10 +66,9 @@ pub(super) struct Attempt<'a> {
     prefill: Option<Leg>,
     decode: Option<Leg>,
     usage: LegUsage,
-    order: Order,
+    progress: Progress,
     /// The prefill worker has sent its token.
     prefilled: bool,
-    last_token: Instant,
     /// Until when the decode leg may take; earlier than the request's deadline once the prefill worker is lost.
     deadline: Instant,
 }
@@ -52,13 +77,13 @@ pub(super) struct Attempt<'a> {
 type Blame = (RequestError, Vec<WorkerKey>);
 
 impl<'a> Attempt<'a> {
-    /// `order` is where an earlier attempt has left off. The answer is computed from its beginning again; tokens depend on
+    /// `progress` is where an earlier attempt has left off. The answer is computed from its beginning again; tokens depend on
     /// seed and position alone, so what was delivered already comes again and is dropped.
     pub(super) fn new(
         cluster: &'a Cluster,
         request: &'a AnswerRequest,
         chosen: Chosen<'a>,
-        order: Order,
+        progress: Progress,
     ) -> Self {
         let disaggregated = chosen.prefill.is_some();
         Self {
@@ -68,9 +93,8 @@ impl<'a> Attempt<'a> {
             prefill: None,
             decode: None,
             usage: LegUsage { disaggregated, ..LegUsage::default() },
-            order,
+            progress,
             prefilled: false,
-            last_token: request.arrived,
             deadline: request.deadline,
         }
     }
@@ -83,19 +107,19 @@ impl<'a> Attempt<'a> {
         self.cancel_legs().await;
         let done = self.usage.done();
         self.cluster.metrics().count(&done);
+        let prompt = self.request.prompt.tokens.len() as u64;
+        let billed = self.usage.billed(prompt, u64::from(self.progress.order.delivered()));
         match outcome {
-            Ok(reason) => {
-                let prompt = self.request.prompt.tokens.len() as u64;
-                let usage = self.usage.billed(prompt, u64::from(self.order.delivered()));
-                Outcome::Ended { reason, usage }
+            Ok(reason) => Outcome::Ended { reason, usage: billed },
+            Err((error, workers)) => {
+                Outcome::Failed { error, workers, progress: self.progress, done, billed }
             }
-            Err((error, workers)) => Outcome::Failed { error, workers, order: self.order, done },
         }
     }
 
     /// Sends both legs at once. Neither is given up while it starts, so that what a worker took in is always counted.
     async fn start(&mut self) -> Result<(), Blame> {
-        let Chosen { prefill, decode, transfer } = &self.chosen;
+        let Chosen { prefill, decode, transfer, .. } = &self.chosen;
         let begin = |target: &Target<'_>, leg| {
             let start = self.request.to_start(Instant::now());
             Leg::start(target.channel.clone(), v1::RunStart { leg: Some(leg), ..start })
@@ -157,13 +181,13 @@ impl<'a> Attempt<'a> {
 
     /// False when nobody listens any more; an error when nobody reads until the deadline.
     async fn deliver(&mut self, client: &Client) -> Result<bool, Blame> {
-        while let Some(token) = self.order.pop() {
+        while let Some(token) = self.progress.order.pop() {
             let now = Instant::now();
             let metrics = self.cluster.metrics();
-            let since = now - self.last_token;
-            let first = self.order.delivered() == 1;
+            let since = now - self.progress.last_token;
+            let first = self.progress.order.delivered() == 1;
             (if first { &metrics.ttft } else { &metrics.itl }).record(since);
-            self.last_token = now;
+            self.progress.last_token = now;
             match timeout_at(self.request.deadline.into(), client.token(token)).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
@@ -180,7 +204,7 @@ impl<'a> Attempt<'a> {
         match event {
             Ok(LegEvent::Token(token)) => {
                 self.prefilled = true;
-                self.order.push(token).map_err(|gap| (lost(gap), worker()))
+                self.progress.order.push(token).map_err(|gap| (lost(gap), worker()))
             }
             Ok(LegEvent::Finished(finished)) => {
                 self.usage.prefill = finished.usage.map(Usage::from);
@@ -207,7 +231,7 @@ impl<'a> Attempt<'a> {
         match event {
             Ok(LegEvent::Token(token)) => {
                 self.deadline = self.request.deadline;
-                self.order.push(token).map_err(|gap| (lost(gap), worker()))?;
+                self.progress.order.push(token).map_err(|gap| (lost(gap), worker()))?;
                 Ok(None)
             }
             Ok(LegEvent::Finished(finished)) => {
@@ -233,7 +257,7 @@ impl<'a> Attempt<'a> {
         client: &mut Client,
     ) -> Result<FinishReason, Blame> {
         while self.prefill.is_some()
-            && (self.order.delivered() == 0 || self.order.finish().is_err())
+            && (self.progress.order.delivered() == 0 || self.progress.order.finish().is_err())
         {
             tokio::select! {
                 _ = &mut client.stop => return Ok(FinishReason::Cancelled),
@@ -246,7 +270,7 @@ impl<'a> Attempt<'a> {
                 return Ok(FinishReason::Cancelled);
             }
         }
-        self.order.finish().map_err(|gap| (lost(gap), Vec::new()))?;
+        self.progress.order.finish().map_err(|gap| (lost(gap), Vec::new()))?;
         Ok(reason)
     }
 

@@ -71,5 +71,6 @@ fn to_wire(explained: &Explained, prompt_tokens: u32) -> v1::RouteExplanation {
 
 fn terms_to_wire(terms: Terms) -> v1::RouteTerms {
     let Terms { queue, seat, prefill, hand_off, decode, interference, others } = terms;
-    v1::RouteTerms { queue, seat, prefill, hand_off, decode, interference, others }
+    let total = terms.total();
+    v1::RouteTerms { queue, seat, prefill, hand_off, decode, interference, others, total }
 }

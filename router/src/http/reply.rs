@@ -1,11 +1,13 @@
 //! Answers as bytes: JSON bodies, errors, server-sent events.
 
+use super::format::{Names, UsageBody};
 use crate::error::RequestError;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use estafette_types::ErrorCode;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 /// When a client that was turned away may come back.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -87,6 +89,39 @@ pub(super) fn event(value: &impl Serialize) -> Bytes {
     let mut out = b"data: ".to_vec();
     match serde_json::to_writer(&mut out, value) {
         Ok(()) => out.extend_from_slice(b"\n\n"),
+        Err(error) => {
+            tracing::error!(%error, "an event cannot be written as JSON");
+            out.clear();
+        }
+    }
+    out.into()
+}
+
+/// What all chunks of one stream begin with, up to their choices: written once.
+pub(super) fn chunk_head(names: &Names, object: &str) -> Vec<u8> {
+    let (id, created, model) = (json!(names.id), names.created, json!(names.model));
+    format!(
+        "data: {{\"id\":{id},\"object\":\"{object}\",\"created\":{created},\"model\":{model},\"choices\":"
+    )
+    .into_bytes()
+}
+
+/// A chunk as an event; `usage` when the client has asked for it, which is null in all but the last chunk.
+pub(super) fn chunk_event(
+    head: &[u8],
+    choices: &[Value],
+    usage: Option<Option<UsageBody>>,
+) -> Bytes {
+    let mut out = Vec::with_capacity(head.len() + 256);
+    out.extend_from_slice(head);
+    let written = serde_json::to_writer(&mut out, choices).and_then(|()| {
+        usage.map_or(Ok(()), |usage| {
+            out.extend_from_slice(b",\"usage\":");
+            serde_json::to_writer(&mut out, &usage)
+        })
+    });
+    match written {
+        Ok(()) => out.extend_from_slice(b"}\n\n"),
         Err(error) => {
             tracing::error!(%error, "an event cannot be written as JSON");
             out.clear();

@@ -2,7 +2,7 @@
 
 use super::format::{Format, Names, UsageBody, WholeAnswer, total};
 use super::options::Delivery;
-use super::reply::{DONE, ErrorBody, event, event_stream, json};
+use super::reply::{DONE, ErrorBody, chunk_event, chunk_head, event, event_stream, json};
 use crate::answer::{Answer, AnswerPart};
 use crate::app::Admitted;
 use crate::error::RequestError;
@@ -109,8 +109,8 @@ async fn streamed<F: Format>(
     };
     let mut events = Events {
         admitted,
+        head: chunk_head(&names, F::OBJECTS.1),
         format,
-        names,
         delivery,
         usages: vec![Usage::default(); count],
         offsets: vec![0; count],
@@ -142,7 +142,8 @@ async fn streamed<F: Format>(
 struct Events<F> {
     admitted: Admitted,
     format: F,
-    names: Names,
+    /// What all chunks begin with.
+    head: Vec<u8>,
     delivery: Delivery,
     usages: Vec<Usage>,
     /// Characters of each choice so far.
@@ -154,16 +155,13 @@ struct Events<F> {
 impl<F: Format> Events<F> {
     fn open(&mut self, index: usize) {
         if let Some(choice) = self.format.opening(index) {
-            self.chunk(choice);
+            self.chunk(&[choice], None);
         }
     }
 
-    fn chunk(&mut self, choice: Value) {
-        let mut chunk = envelope(&self.names, F::OBJECTS.1, &[choice]);
-        if self.delivery.include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        self.ready.push_back(event(&chunk));
+    fn chunk(&mut self, choices: &[Value], usage: Option<UsageBody>) {
+        let usage = self.delivery.include_usage.then_some(usage);
+        self.ready.push_back(chunk_event(&self.head, choices, usage));
     }
 
     fn take(&mut self, index: usize, part: Result<AnswerPart, RequestError>) {
@@ -171,14 +169,14 @@ impl<F: Format> Events<F> {
             Ok(AnswerPart::Piece { text, token }) => {
                 let choice = self.format.piece(index, &text, Some(&token), self.offsets[index]);
                 self.offsets[index] += text.chars().count();
-                self.chunk(choice);
+                self.chunk(&[choice], None);
             }
             Ok(AnswerPart::End { text, reason, usage }) => {
                 if !text.is_empty() {
                     let choice = self.format.piece(index, &text, None, self.offsets[index]);
-                    self.chunk(choice);
+                    self.chunk(&[choice], None);
                 }
-                self.chunk(self.format.ending(index, reason));
+                self.chunk(&[self.format.ending(index, reason)], None);
                 self.usages[index] = usage;
             }
             Err(error) => {
@@ -192,10 +190,8 @@ impl<F: Format> Events<F> {
     /// Every choice has ended.
     fn close(&mut self) {
         if self.delivery.include_usage {
-            let mut chunk = envelope(&self.names, F::OBJECTS.1, &[]);
             let usage = total(&self.usages, self.delivery.choices);
-            chunk["usage"] = json!(UsageBody::from(usage));
-            self.ready.push_back(event(&chunk));
+            self.chunk(&[], Some(usage.into()));
         }
         self.ready.push_back(DONE);
         self.admitted.ended(None);

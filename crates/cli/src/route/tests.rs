@@ -1,7 +1,7 @@
 use super::*;
 
 fn candidate(worker: &str, part: RoutePart, queue: f64) -> v1::RouteCandidate {
-    let terms = v1::RouteTerms { queue, prefill: 0.25, ..Default::default() };
+    let terms = v1::RouteTerms { queue, total: queue + 0.25, ..Default::default() };
     v1::RouteCandidate {
         worker: worker.into(),
         part: part.into(),

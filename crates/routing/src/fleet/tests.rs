@@ -133,9 +133,10 @@ fn stepped(last: &LoadRecord, tokens: u64, per_token: f64) -> LoadRecord {
 }
 
 fn show(fleet: &mut Fleet, slot: u32, steps: usize, per_token: f64) {
-    for _ in 0..steps {
+    // Of different sizes, or what belongs to the token could as well belong to the step.
+    for tokens in [256, 64].into_iter().cycle().take(steps) {
         let last = *fleet.worker(slot).unwrap().load();
-        fleet.heard(slot, &stepped(&last, 256, per_token), false);
+        fleet.heard(slot, &stepped(&last, tokens, per_token), false);
     }
 }
 
@@ -165,4 +166,30 @@ fn a_worker_that_had_a_bad_moment_gets_another_chance() {
     assert!(cost_of(&fleet, 0) > 4e-3, "still believed");
     show(&mut fleet, 1, 400, 1e-3);
     assert!(cost_of(&fleet, 0) < 2e-3, "{}", cost_of(&fleet, 0));
+}
+
+#[test]
+fn an_hour_of_decoding_does_not_make_a_pool_forget_how_fast_it_prefills() {
+    let mut fleet = fleet(&[Role::Prefill, Role::Decode]);
+    show(&mut fleet, 0, 20, 2e-3);
+    let mut load = LoadRecord { decoding_sequences: 4, decoding_tokens: 400, ..load() };
+    for _ in 0..10_000 {
+        load.steps += 1;
+        load.done.generated += 4;
+        load.step_micros = 9_000;
+        fleet.heard(1, &load, false);
+    }
+    let cost = cost_of(&fleet, 0);
+    assert!((cost - 2e-3).abs() < 2e-4, "{cost}");
+    let other = cost_of(&fleet, 1);
+    assert!((other - 2e-3).abs() < 4e-4, "the other pool is like it: {other}");
+}
+
+#[test]
+fn a_worker_that_refused_is_full_until_it_says_otherwise() {
+    let mut fleet = fleet(&[Role::Decode]);
+    fleet.refused(0);
+    assert_eq!(choice(&fleet, |_| true), Err(NoChoice::Saturated));
+    fleet.heard(0, &load(), false);
+    assert_eq!(choice(&fleet, |_| true), Ok(Choice::Aggregated { decode: 0 }));
 }
