@@ -4,6 +4,7 @@
 mod bench;
 mod process;
 mod pull;
+mod simulate;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,8 @@ enum Command {
     Pull(pull::PullArgs),
     /// Measure the engine alone: prompt and decode speed, as llama-bench does.
     Bench(bench::BenchArgs),
+    /// Try routing policies on a trace, in virtual time.
+    Simulate(Box<simulate::SimulateArgs>),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::DecodeWorker(args) => process::exit_code(process::decode_worker(args)),
         Command::Pull(args) => process::exit_code(pull::run(&args)),
         Command::Bench(args) => process::exit_code(bench::run(args)),
+        Command::Simulate(args) => process::exit_code(simulate::run(*args)),
     }
 }
 

@@ -158,7 +158,7 @@ impl Cluster<'_> {
                 self.records[subject as usize].first_token.get_or_insert(now);
             }
             Event::Ended { slot, usage, refused } => {
-                self.leg_ended(now, subject, slot, usage, refused)
+                self.leg_ended(now, subject, slot, usage, refused);
             }
             Event::Arrival => self.arrived(now, subject),
             Event::Wake => {

@@ -64,7 +64,6 @@ impl<E> Ord for Entry<E> {
 pub(crate) struct Happening<E> {
     /// Microseconds since the start.
     pub(crate) at: u64,
-    pub(crate) class: Class,
     pub(crate) subject: u64,
     pub(crate) event: E,
 }
@@ -92,7 +91,7 @@ impl<E> Queue<E> {
     pub(crate) fn pop(&mut self) -> Option<Happening<E>> {
         let Reverse(Entry { key, event }) = self.heap.pop()?;
         self.now = key.at;
-        Some(Happening { at: key.at, class: key.class, subject: key.subject, event })
+        Some(Happening { at: key.at, subject: key.subject, event })
     }
 }
 

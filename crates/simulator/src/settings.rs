@@ -45,15 +45,12 @@ pub struct ClusterSettings {
 impl ClusterSettings {
     /// A cluster of `prefill` + `decode` workers of the kind that `step_times` describes.
     pub fn new(prefill: u32, decode: u32, step_times: StepTimes) -> Self {
-        let block_size = 64;
-        let kv_blocks =
-            u32::try_from(step_times.kv_tokens / u64::from(block_size)).unwrap_or(u32::MAX);
-        Self {
+        let mut settings = Self {
             prefill,
             decode,
             step_times,
-            block_size,
-            kv_blocks,
+            block_size: 0,
+            kv_blocks: 0,
             prefill_chunk: 8192,
             decode_chunk: 2048,
             max_num_seqs: 256,
@@ -64,8 +61,17 @@ impl ClusterSettings {
             link_bytes_per_second: 50_000_000_000,
             layer_groups: 16,
             hand_off_timeout_micros: 30_000_000,
-            end_micros: 24 * 3600 * 1_000_000,
-        }
+            end_micros: 30 * 24 * 3600 * 1_000_000,
+        };
+        settings.set_block_size(64);
+        settings
+    }
+
+    /// Blocks of `block_size` tokens, at least 1, and as many as the worker's memory holds.
+    pub fn set_block_size(&mut self, block_size: u32) {
+        let blocks = self.step_times.kv_tokens / u64::from(block_size.max(1));
+        self.block_size = block_size;
+        self.kv_blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
     }
 
     /// Checks every figure.

@@ -117,14 +117,14 @@ impl StepTimes {
         if figures.iter().chain(d.table.iter().map(|(_, ms)| ms)).any(bad) {
             return Err("times must be finite and not negative");
         }
-        if p.base + p.per_token <= 0.0 || self.decode(1, 1) <= 0.0 {
-            return Err("a step must take time");
-        }
         if d.table.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
             return Err("`table` must be ascending in its first column");
         }
         if d.table.len() == 1 || (!d.table.is_empty() && d.table_context == 0) {
             return Err("`table` needs two rows and `table_context`");
+        }
+        if p.base + p.per_token <= 0.0 || self.decode(1, 1) <= 0.0 {
+            return Err("a step must take time");
         }
         if self.kv_bytes_per_token == 0 || self.kv_tokens == 0 {
             return Err("`kv_bytes_per_token` and `kv_tokens` must be at least 1");

@@ -69,7 +69,7 @@ pub struct Session {
     pub turns: Range<u32>,
     /// Ids of sessions with different namespaces are different content.
     pub namespace: u64,
-    /// The session whose turn started it.
+    /// The session whose next turn waits for its end.
     pub parent: Option<u32>,
 }
 

@@ -52,14 +52,13 @@ impl<'a> Clients<'a> {
         let number = self.session_of[turn as usize] as usize;
         let session = &self.workload.sessions[number];
         let next = Some(turn + 1).filter(|next| session.turns.contains(next));
-        let children = &self.workload.turns[turn as usize].starts;
-        let mut coming: Vec<(u64, u32)> = children
-            .iter()
-            .filter_map(|&(child, delay)| {
-                Some((now + delay, self.workload.sessions.get(child as usize)?.turns.start))
-            })
-            .collect();
-        self.sessions[number].children += coming.len() as u32;
+        let mut coming = Vec::new();
+        for &(child, delay) in &self.workload.turns[turn as usize].starts {
+            // A sub-agent that was cut off with the end of the trace never begins.
+            let Some(started) = self.workload.sessions.get(child as usize) else { continue };
+            coming.push((now + delay, started.turns.start));
+            self.sessions[number].children += u32::from(started.parent.is_some());
+        }
         self.sessions[number].next = next;
         coming.extend(self.go_on(now, number));
         if next.is_none()

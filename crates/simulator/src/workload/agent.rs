@@ -1,7 +1,8 @@
 //! Coding-agent sessions (kv-cache-tester's format), replayed in a closed loop.
 //!
 //! `think_time` is the pause before a request. An entry with its own `requests` is a sub-agent: its `t` is when it ended,
-//! it ran `duration_ms`, and the parent's next request came after the last of them. Ids are local to a session, and
+//! it ran `duration_ms`, and the parent's next request came after the last of them. One without a duration was launched
+//! at `t` and not waited for. Ids are local to a session, and
 //! cover `floor(in / 64)` blocks.
 
 use super::file::{error, micros, tokens};
@@ -18,31 +19,18 @@ struct Line {
     requests: Vec<Entry>,
 }
 
+/// A request, or a sub-agent when it has requests of its own.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Entry {
-    Agent(Agent),
-    Request(Request),
-}
-
-#[derive(Deserialize)]
-struct Agent {
-    t: f64,
-    duration_ms: f64,
-    requests: Vec<Request>,
-}
-
-#[derive(Deserialize)]
-struct Request {
+struct Entry {
     t: f64,
     #[serde(rename = "in")]
-    input: u64,
-    out: u64,
-    #[serde(default)]
+    input: Option<u64>,
+    out: Option<u64>,
     api_time: Option<f64>,
-    #[serde(default)]
-    think_time: f64,
-    h: Vec<(u64, u32)>,
+    think_time: Option<f64>,
+    h: Option<Vec<(u64, u32)>>,
+    duration_ms: Option<f64>,
+    requests: Option<Vec<Entry>>,
 }
 
 pub(super) fn parse(text: &str) -> Result<Workload, SimulateError> {
@@ -70,11 +58,13 @@ struct Reader {
     sessions: Vec<Session>,
 }
 
-/// Sub-agents that wait for their place: after a turn of the session, or before its first.
+/// A sub-agent that waits for its place: after a turn of the session, or before its first.
 struct Child<'a> {
     after: Option<u32>,
     delay: u64,
-    requests: &'a [Request],
+    /// The parent waits for its end.
+    joined: bool,
+    requests: &'a [Entry],
 }
 
 impl Reader {
@@ -91,21 +81,21 @@ impl Reader {
         // The end of the newest answer, and of the newest sub-agent after it, in seconds.
         let (mut answered, mut joined) = (0.0f64, None::<f64>);
         for entry in &line.requests {
-            match entry {
-                Entry::Agent(agent) => {
-                    let began = agent.t - agent.duration_ms / 1e3;
-                    let delay = micros(self.number, "t", (began - answered).max(0.0), 1e6)?;
-                    let after =
-                        (self.turns.len() as u32).checked_sub(1).filter(|turn| *turn >= first);
-                    children.push(Child { after, delay, requests: &agent.requests });
-                    joined = Some(joined.map_or(agent.t, |at| at.max(agent.t)));
-                }
-                Entry::Request(request) => {
-                    let pause =
-                        joined.take().map_or(request.think_time, |at| (request.t - at).max(0.0));
-                    self.turn(request, pause)?;
-                    answered = request.t + request.api_time.unwrap_or(0.0);
-                }
+            let Some(requests) = &entry.requests else {
+                let think = entry.think_time.unwrap_or(0.0);
+                let pause = joined.take().map_or(think, |at| (entry.t - at).max(0.0));
+                self.turn(entry, pause)?;
+                answered = entry.t + entry.api_time.unwrap_or(0.0);
+                continue;
+            };
+            // One that was launched and not waited for has no duration, and `t` is when it began.
+            let began = entry.duration_ms.map_or(entry.t, |ms| entry.t - ms / 1e3);
+            let delay = micros(self.number, "t", (began - answered).max(0.0), 1e6)?;
+            let after = (self.turns.len() as u32).checked_sub(1).filter(|turn| *turn >= first);
+            let waited_for = entry.duration_ms.is_some();
+            children.push(Child { after, delay, joined: waited_for, requests });
+            if waited_for {
+                joined = Some(joined.map_or(entry.t, |at| at.max(entry.t)));
             }
         }
         let turns = first..self.turns.len() as u32;
@@ -125,7 +115,7 @@ impl Reader {
         let number = self.sessions.len() as u32;
         let first = self.turns.len() as u32;
         for request in child.requests {
-            self.turn(request, request.think_time)?;
+            self.turn(request, request.think_time.unwrap_or(0.0))?;
         }
         let turns = first..self.turns.len() as u32;
         if turns.is_empty() {
@@ -134,7 +124,7 @@ impl Reader {
         let (start, parent) = match child.after {
             Some(turn) => {
                 self.turns[turn as usize].starts.push((number, child.delay));
-                (Start::ByParent, Some(parent))
+                (Start::ByParent, child.joined.then_some(parent))
             }
             // Nothing of the parent came before: it is a session of its own.
             None => (Start::Drawn, None),
@@ -143,16 +133,19 @@ impl Reader {
         Ok(())
     }
 
-    fn turn(&mut self, request: &Request, pause: f64) -> Result<(), SimulateError> {
-        let blocks: u64 = request.h.iter().map(|(_, count)| u64::from(*count)).sum();
-        let input_tokens = tokens(self.number, "in", request.input)?.max(1);
+    fn turn(&mut self, request: &Entry, pause: f64) -> Result<(), SimulateError> {
+        let (Some(input), Some(out), Some(runs)) = (request.input, request.out, &request.h) else {
+            return Err(error(self.number, "a request lacks `in`, `out` or `h`"));
+        };
+        let blocks: u64 = runs.iter().map(|(_, count)| u64::from(*count)).sum();
+        let input_tokens = tokens(self.number, "in", input)?.max(1);
         if blocks > u64::from(input_tokens) {
             return Err(error(self.number, "`h` has more blocks than `in` has tokens"));
         }
         self.turns.push(Turn {
             input_tokens,
-            output_tokens: tokens(self.number, "out", request.out)?.max(1),
-            content: request.h.iter().map(|&(first, count)| Run { first, count }).collect(),
+            output_tokens: tokens(self.number, "out", out)?.max(1),
+            content: runs.iter().map(|&(first, count)| Run { first, count }).collect(),
             think_micros: micros(self.number, "think_time", pause.max(0.0), 1e6)?,
             starts: Vec::new(),
         });
