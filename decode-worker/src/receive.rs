@@ -30,6 +30,8 @@ const FENCE_POLL: Duration = Duration::from_millis(10);
 pub(crate) struct Receive {
     /// `None` when the backend has no pool that others could write to.
     receiver: Option<Receiver>,
+    /// Token ids are below this; a peer's word for it is not taken.
+    vocab_size: u32,
     /// Legs that wait for their KV, both ways.
     transfers: BTreeMap<SequenceId, TransferId>,
     sequences: BTreeMap<TransferId, SequenceId>,
@@ -45,7 +47,9 @@ pub(crate) struct Receive {
 pub(crate) async fn build(
     mut foundation: Foundation<ReceiverEvent>,
 ) -> Result<(Receive, Option<v1::KvEndpoint>), WorkerError> {
-    let Some(pool) = foundation.pool.take() else { return Ok((Receive::new(None, None), None)) };
+    let Some(pool) = foundation.pool.take() else {
+        return Ok((Receive::new(None, foundation.vocab_size, None), None));
+    };
     let ((receiver, events), socket) = open(&foundation, pool).await?;
     let path = socket.as_ref().map(SocketDir::socket);
     let endpoint = v1::KvEndpoint {
@@ -54,8 +58,9 @@ pub(crate) async fn build(
         tcp: receiver.tcp_address().to_string(),
         unix_socket: path.map(|path| path.display().to_string()).unwrap_or_default(),
     };
+    let vocab_size = foundation.vocab_size;
     forward(events, foundation.commands);
-    Ok((Receive::new(Some(receiver), socket), Some(endpoint)))
+    Ok((Receive::new(Some(receiver), vocab_size, socket), Some(endpoint)))
 }
 
 type Bound = (Receiver, mpsc::Receiver<ReceiverEvent>);
@@ -104,9 +109,10 @@ async fn bind(
 }
 
 impl Receive {
-    fn new(receiver: Option<Receiver>, socket: Option<SocketDir>) -> Self {
+    fn new(receiver: Option<Receiver>, vocab_size: u32, socket: Option<SocketDir>) -> Self {
         Self {
             receiver,
+            vocab_size,
             transfers: BTreeMap::new(),
             sequences: BTreeMap::new(),
             asking: BTreeSet::new(),
@@ -141,7 +147,10 @@ impl Receive {
                 return;
             }
             let reserved = engine.scheduler.reserve(id);
-            if matches!(reserved, Err(ReserveError::OutOfBlocks { .. })) {
+            if matches!(
+                reserved,
+                Err(ReserveError::OutOfBlocks { .. } | ReserveError::BatchFull { .. })
+            ) {
                 return;
             }
             self.asking.remove(&id);
@@ -221,8 +230,14 @@ impl HandOff for Receive {
             }
             ReceiverEvent::Completed { transfer, first_token } => {
                 if let Some(id) = self.sequences.get(&transfer).copied() {
+                    let token = first_token.token;
+                    if token >= self.vocab_size {
+                        tracing::warn!(%transfer, token, "computing a prompt whose first token is none");
+                        self.fail(id, engine);
+                        return Vec::new();
+                    }
                     self.forget(id);
-                    return engine.adopt(id, first_token.token);
+                    return engine.adopt(id, token);
                 }
             }
             ReceiverEvent::Failed { transfer, error } => {

@@ -130,10 +130,12 @@ def test_an_oversized_body_is_refused(raw_error, model):
     assert (status, error["code"]) == (413, "body_too_large")
 
 
-def test_unknown_paths_and_methods_are_not_found(raw_error):
-    for method, path in [("GET", "/v1/nothing"), ("POST", "/v2/chat/completions"), ("GET", "/v1/chat/completions")]:
+def test_unknown_paths_are_not_found_and_wrong_methods_are_refused(raw_error):
+    for method, path in [("GET", "/v1/nothing"), ("POST", "/v2/chat/completions")]:
         status, error = raw_error(method, path)
         assert (status, error["code"]) == (404, "not_found")
+    status, error = raw_error("GET", "/v1/chat/completions")
+    assert (status, error["type"]) == (405, "invalid_request_error")
 
 
 def test_the_server_is_well_afterwards(chat, raw):

@@ -1,13 +1,12 @@
 //! A whole cluster of real processes: `estafette up`, as a person starts it.
 
-use crate::PATIENCE;
+use crate::eventually;
 use crate::http::Http;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 /// The program, which `cargo xtask test` builds before the tests run.
 pub fn program() -> PathBuf {
@@ -64,19 +63,12 @@ impl Cluster {
     }
 
     fn wait_for_workers(&mut self, prefill: u64, decode: u64) {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        let ready = eventually(|| {
             assert!(self.process.try_wait().unwrap().is_none(), "the cluster ended");
             let counts = self.http.try_get("/health/ready").map(|r| r.json()["workers"].clone());
-            if let Ok(counts) = counts
-                && counts["prefill"] == prefill
-                && counts["decode"] == decode
-            {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("not ready in time");
+            counts.is_ok_and(|there| there["prefill"] == prefill && there["decode"] == decode)
+        });
+        assert!(ready, "not ready in time");
     }
 
     /// The sum of a metric's values over the lines that contain all of `labels`.
@@ -91,14 +83,6 @@ impl Cluster {
             .sum()
     }
 
-    /// Waits until something is so; gives up after a while, the caller's checks say why.
-    pub fn wait_for(&self, so: impl Fn() -> bool) {
-        let began = Instant::now();
-        while !so() && began.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
     /// Waits until the workers have nothing to do.
     pub fn wait_until_idle(&self) {
         let busy = || {
@@ -108,11 +92,7 @@ impl Cluster {
                 .sum::<u64>()
                 + self.metric("estafette_requests_running", &[])
         };
-        let began = Instant::now();
-        while busy() > 0 {
-            assert!(began.elapsed() < PATIENCE, "the workers do not come to rest");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert!(eventually(|| busy() == 0), "the workers do not come to rest");
     }
 
     /// A chat answer to one message, with `extra` fields.
@@ -143,14 +123,13 @@ impl Cluster {
 
     /// Waits for the end; the exit code.
     pub fn wait(mut self) -> Option<i32> {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(began.elapsed() < PATIENCE, "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut status = None;
+        let ended = eventually(|| {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(ended, "it does not end");
+        status.and_then(|status| status.code())
     }
 }
 
@@ -158,14 +137,9 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
             self.signal(Signal::TERM);
-            let began = Instant::now();
-            while began.elapsed() < Duration::from_secs(30) {
-                if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(20));
+            if !eventually(|| self.process.try_wait().is_ok_and(|ended| ended.is_some())) {
+                let _ = self.process.kill();
             }
-            let _ = self.process.kill();
         }
     }
 }

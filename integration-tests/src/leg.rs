@@ -4,8 +4,8 @@ use crate::PATIENCE;
 use crate::model::hashes;
 use crate::worker::TestWorker;
 use estafette_proto::v1::{self, run_event, run_input, run_start};
-use estafette_proto::{ERROR_CODE_KEY, hashes_to_bytes, v1::worker_client::WorkerClient};
-use estafette_types::{SamplingParams, TransferId, Usage};
+use estafette_proto::{hashes_to_bytes, v1::worker_client::WorkerClient};
+use estafette_types::{ErrorCode, SamplingParams, TransferId, Usage};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -164,8 +164,8 @@ impl Leg {
 }
 
 /// The stable code of an error.
-pub fn code(status: &Status) -> &str {
-    status.metadata().get(ERROR_CODE_KEY).and_then(|value| value.to_str().ok()).unwrap_or_default()
+pub fn code(status: &Status) -> &'static str {
+    estafette_proto::error_code(status).map_or("", ErrorCode::as_str)
 }
 
 /// Starts `request` to be run by `worker` alone.

@@ -16,7 +16,21 @@ pub mod model;
 pub mod state;
 pub mod worker;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Nothing that a test waits for takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Whether something becomes so in time; asked again and again.
+pub fn eventually(mut so: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    loop {
+        if so() {
+            return true;
+        }
+        if began.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

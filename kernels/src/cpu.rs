@@ -50,6 +50,8 @@ pub struct CpuKernels {
     tier: Tier,
     pool: ThreadPool,
     activations: Activations,
+    /// To see whether slots are distinct.
+    sorted: Vec<u32>,
 }
 
 /// A pointer that threads may share because they write disjoint places.
@@ -91,12 +93,8 @@ impl CpuKernels {
     /// When the processor lacks the tier.
     pub fn new(tier: Tier, threads: usize) -> Self {
         assert!(tier.is_supported(), "this processor has no {}", tier.as_str());
-        Self { tier, pool: ThreadPool::new(threads), activations: Activations::default() }
-    }
-
-    /// The instructions in use.
-    pub fn tier(&self) -> Tier {
-        self.tier
+        let (activations, sorted) = (Activations::default(), Vec::new());
+        Self { tier, pool: ThreadPool::new(threads), activations, sorted }
     }
 
     /// Threads, the caller's included.
@@ -172,6 +170,7 @@ impl CpuKernels {
     /// # Panics
     /// When a token is not in the table, or `out` too small.
     pub fn embed(&mut self, table: &PackedLinear, tokens: &[u32], out: &mut [f32]) {
+        assert!(out.len() >= tokens.len() * table.cols(), "a row for each token");
         for (token, out) in tokens.iter().zip(out.chunks_exact_mut(table.cols())) {
             assert!((*token as usize) < table.rows(), "token ids are below the vocabulary's size");
             table.row(*token as usize, out);
@@ -251,7 +250,7 @@ impl CpuKernels {
     /// Their blocks must be the caller's to write: see [`KvCache`].
     ///
     /// # Panics
-    /// When columns are too short, a slot is outside the pool, or there is no such layer.
+    /// When columns are too short, a slot is outside the pool or there twice, or there is no such layer.
     pub fn store_kv(
         &mut self,
         k: Columns<'_>,
@@ -267,8 +266,10 @@ impl CpuKernels {
             assert!(columns.data.len() >= slots.len() * columns.stride, "rows of keys and values");
         }
         assert!(k.stride == v.stride, "keys and values are columns of one matrix");
-        let last = layout.num_blocks * layout.block_size;
-        assert!(slots.iter().all(|slot| *slot < last), "slots are inside the pool");
+        let end = u64::from(layout.num_blocks) * u64::from(layout.block_size);
+        assert!(slots.iter().all(|slot| u64::from(*slot) < end), "slots are inside the pool");
+        // Threads write different rows, so rows must go to different places.
+        assert!(self.are_distinct(slots), "each slot is written once");
         let (k_at, v_at) = (Shared(k.data.as_ptr().cast_mut()), Shared(v.data.as_ptr().cast_mut()));
         self.share_rows(slots.len(), |rows| StoreKv {
             k: k_at.get().wrapping_add(k.offset),
@@ -280,11 +281,23 @@ impl CpuKernels {
         });
     }
 
+    /// Slots of a batch are a few rising runs, which sorting is quick with.
+    fn are_distinct(&mut self, slots: &[u32]) -> bool {
+        let rising = |slots: &[u32]| slots.is_sorted_by(|a, b| a < b);
+        if rising(slots) {
+            return true;
+        }
+        self.sorted.clear();
+        self.sorted.extend_from_slice(slots);
+        self.sorted.sort();
+        rising(&self.sorted)
+    }
+
     /// Causal attention of `heads` query heads; each row sees the keys up to its own position, as stored. Results go to
     /// `out`, `[rows][heads × head_dim]`.
     ///
     /// # Panics
-    /// When sizes do not fit, or a block table is too short for its rows.
+    /// When sizes do not fit, sequences do not follow each other in the batch, or a block table is too short for its rows.
     #[expect(clippy::too_many_arguments, reason = "queries, keys and where they are")]
     pub fn attention(
         &mut self,
@@ -300,7 +313,14 @@ impl CpuKernels {
         let (kv_heads, dim) = (layout.kv_heads as usize, layout.head_dim as usize);
         let width = heads * dim;
         assert!(heads.is_multiple_of(kv_heads) && q.offset + width <= q.stride, "heads of a row");
+        let mut free = 0;
         for seq in seqs {
+            // Jobs of different sequences write their rows at the same time.
+            assert!(
+                free <= seq.rows.start && seq.rows.start <= seq.rows.end,
+                "rows of one sequence"
+            );
+            free = seq.rows.end;
             let end = seq.start as usize + seq.rows.len();
             assert!(
                 end.div_ceil(layout.block_size as usize) <= seq.block_table.len(),

@@ -1,4 +1,5 @@
-//! RMSNorm, rotary embedding, SwiGLU, exp and ln. No libm: its results differ between machines.
+//! RMSNorm, rotary embedding, SwiGLU, exp and ln. No libm, whose results differ between machines, but for the angles of
+//! the rotary embedding: there [`RopeTable::fingerprint`] tells.
 
 use crate::quantize::ROUND;
 use crate::simd::{Portable, Simd};
@@ -37,7 +38,7 @@ pub(crate) unsafe fn vexp<S: Simd>(x: S::F) -> S::F {
 }
 
 /// e^x, the same bits as in the kernels.
-pub fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // SAFETY: the portable tier needs no instructions.
     unsafe { vexp::<Portable>([x; 16])[0] }
 }
@@ -177,9 +178,9 @@ impl Kernel for ExpSum {
 /// Which elements of a head are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeForm {
-    /// (2i, 2i + 1): GPT-J, and `llama` GGUF files.
+    /// (2i, 2i + 1): GPT-J, and `llama` GGUF files, whose converter permutes the rows.
     Interleaved,
-    /// (i, i + d/2): GPT-NeoX.
+    /// (i, i + d/2): GPT-NeoX, and published checkpoints.
     HalfSplit,
 }
 
@@ -194,6 +195,18 @@ pub struct RopeTable {
 
 /// The table grows by so many positions.
 const ROPE_GROWTH: usize = 256;
+/// Half a second of arithmetic at most.
+const FINGERPRINT_POSITIONS: usize = 1 << 17;
+/// Odd, so that no difference is lost: 2^64 over the golden ratio.
+const FINGERPRINT_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Cosine and sine of each pair at a position.
+fn angles(frequencies: &[f64], position: usize) -> impl Iterator<Item = [f32; 2]> {
+    frequencies.iter().map(move |f| {
+        let angle = position as f64 * f;
+        [angle.cos() as f32, angle.sin() as f32]
+    })
+}
 
 impl RopeTable {
     /// An empty table for `dim` elements of a head. `freq_factors` divide the frequencies (llama 3).
@@ -212,12 +225,18 @@ impl RopeTable {
         }
         let new = self.positions()..positions.next_multiple_of(ROPE_GROWTH);
         let frequencies = &self.frequencies;
-        self.table.extend(new.flat_map(|position| {
-            frequencies.iter().map(move |f| {
-                let angle = position as f64 * f;
-                [angle.cos() as f32, angle.sin() as f32]
-            })
-        }));
+        self.table.extend(new.flat_map(|position| angles(frequencies, position)));
+    }
+
+    /// Names the bits of a table for `positions` positions; beyond 2^17 of them it looks at so many only. `powf`, `cos`
+    /// and `sin` come from the system, and another system may round them differently.
+    pub fn fingerprint(&self, positions: usize) -> u64 {
+        let step = positions.div_ceil(FINGERPRINT_POSITIONS).max(1);
+        let entries = (0..positions).step_by(step).flat_map(|p| angles(&self.frequencies, p));
+        entries.fold(0, |hash: u64, [cos, sin]| {
+            let bits = u64::from(cos.to_bits()) << 32 | u64::from(sin.to_bits());
+            (hash ^ bits).wrapping_mul(FINGERPRINT_FACTOR).rotate_left(29)
+        })
     }
 
     /// Elements of a head that are rotated.

@@ -22,7 +22,7 @@ mod tier;
 pub use attention::AttentionSeq;
 pub use cpu::{Columns, CpuKernels, Mode};
 pub use dequant::dequantize;
-pub use elementwise::{RopeForm, RopeTable, exp, ln};
+pub use elementwise::{RopeForm, RopeTable, ln};
 pub use memory::{KvCache, KvLayout, KvMemory};
 pub use pack::{PackError, PackedLinear};
 pub use threads::StepGuard;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const ELEMENT: usize = 2;
 
 /// Order of a pool: `[block][layer][K, V][kv head][…]`, f16. Inside one head of one block K is `[head_dim][block_size]`
-/// and V is `[block_size][head_dim]`.
+/// and V is `[block_size][head_dim]`. Sizes that no number can hold are `usize::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
     /// Blocks of the pool.
@@ -30,22 +30,22 @@ pub struct KvLayout {
 impl KvLayout {
     /// Bytes of K (or V) of one head in one block.
     pub fn head_bytes(&self) -> usize {
-        self.block_size as usize * self.head_dim as usize * ELEMENT
+        (self.block_size as usize).saturating_mul(self.head_dim as usize).saturating_mul(ELEMENT)
     }
 
     /// Bytes of one layer in one block, K and V.
     pub fn layer_bytes(&self) -> usize {
-        2 * self.kv_heads as usize * self.head_bytes()
+        self.head_bytes().saturating_mul(2 * self.kv_heads as usize)
     }
 
     /// Bytes of one block, all layers.
     pub fn block_bytes(&self) -> usize {
-        self.layers as usize * self.layer_bytes()
+        self.layer_bytes().saturating_mul(self.layers as usize)
     }
 
     /// Bytes of the pool.
     pub fn total_bytes(&self) -> usize {
-        self.num_blocks as usize * self.block_bytes()
+        self.block_bytes().saturating_mul(self.num_blocks as usize)
     }
 
     /// Where K of `head` starts; V starts [`KvLayout::value_offset`] further.
@@ -172,9 +172,16 @@ impl KvCache {
     /// Memory for `layout`, all of it at once; `shared` memory can be given to other processes.
     ///
     /// # Errors
-    /// When the system has no such memory.
+    /// When the system has no such memory, or no number holds its size.
     pub fn new(layout: KvLayout, shared: bool) -> io::Result<Self> {
         let len = layout.total_bytes();
+        // Kernels compute places in the pool without looking for overflow.
+        if isize::try_from(len).is_err() {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "more than an address can reach",
+            ));
+        }
         let memory = if shared { KvMemory::shared(len) } else { KvMemory::anonymous(len) }?;
         memory.populate()?;
         Ok(Self { memory: Arc::new(memory), layout })

@@ -34,6 +34,9 @@ pub enum PackError {
         /// Elements in a block.
         block: usize,
     },
+    /// A layer without outputs.
+    #[error("there are no rows")]
+    NoRows,
     /// The data does not have the size that the shape says.
     #[error("{rows} rows of {cols} {name} elements take {expected} bytes, not {found}")]
     Size {
@@ -175,11 +178,6 @@ impl PackedLinear {
         self.cols
     }
 
-    /// Memory that the weights take.
-    pub fn bytes(&self) -> usize {
-        self.data.len()
-    }
-
     pub(crate) fn data(&self) -> &[u8] {
         &self.data
     }
@@ -207,6 +205,9 @@ impl PackedLinear {
 }
 
 fn check(ty: TensorType, rows: usize, cols: usize, data: &[u8]) -> Result<(), PackError> {
+    if rows == 0 {
+        return Err(PackError::NoRows);
+    }
     let block = ty.block_len().max(GROUP);
     let bad_cols = || PackError::Cols { cols, name: ty.name(), block };
     let row_bytes = ty.row_bytes(cols).filter(|_| cols > 0 && cols.is_multiple_of(block));
@@ -232,7 +233,7 @@ fn huge_pages(bytes: usize) -> Result<MmapMut, PackError> {
 /// Packs tile rows on all cores: loading a model is mostly this.
 fn pack_part(part: &Part, ty: TensorType, cols: usize, source: &[u8], out: &mut [u8]) {
     let tile_row = cols / GROUP * part.format.tile_bytes();
-    let source_row = source.len() / part.rows.max(1);
+    let source_row = source.len() / part.rows;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = part.tiles().div_ceil(threads).max(1);
     thread::scope(|scope| {

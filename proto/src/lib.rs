@@ -17,10 +17,27 @@ pub mod v1 {
 
 mod convert;
 
+use estafette_types::ErrorCode;
+use tonic::Status;
+
 pub use convert::{InvalidMessage, hashes_from_bytes, hashes_to_bytes};
 
 /// The file descriptor set, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/estafette.bin"));
 
-/// The gRPC metadata key that holds an [`ErrorCode`](estafette_types::ErrorCode)'s text.
+/// The gRPC metadata key that holds an [`ErrorCode`]'s text.
 pub const ERROR_CODE_KEY: &str = "estafette-code";
+
+/// The gRPC status for `code`; the stable code travels in the metadata.
+pub fn status(code: ErrorCode, message: impl Into<String>) -> Status {
+    let mut status = Status::new(code.grpc_status().into(), message);
+    if let Ok(value) = code.as_str().parse() {
+        status.metadata_mut().insert(ERROR_CODE_KEY, value);
+    }
+    status
+}
+
+/// The stable code that [`status`] put into `status`; `None` for those of the transport.
+pub fn error_code(status: &Status) -> Option<ErrorCode> {
+    ErrorCode::parse(status.metadata().get(ERROR_CODE_KEY)?.to_str().ok()?)
+}

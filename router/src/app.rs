@@ -49,9 +49,9 @@ impl App {
             cluster,
             exporter,
             max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
-            timeout: settings.request_timeout,
-            max_concurrent_requests: settings.max_concurrent_requests,
-            places: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
+            timeout: settings.admission.request_timeout,
+            max_concurrent_requests: settings.admission.max_concurrent_requests,
+            places: Arc::new(Semaphore::new(settings.admission.max_concurrent_requests)),
             long_texts: Arc::new(Semaphore::new(LONG_TEXTS_MAX)),
             rng: Mutex::new(SplitMix64::new(seed)),
         }
@@ -90,13 +90,13 @@ impl App {
 
     /// The longest sequence, prompt and answer together.
     pub(crate) fn max_model_len(&self) -> u32 {
-        self.cluster.pool().map_or(self.model.context_length, |pool| pool.max_model_len)
+        self.cluster.shape().max_model_len
     }
 
     /// # Errors
     /// When `tokens` cannot be a prompt.
     pub(crate) fn prompt(&self, tokens: Vec<TokenId>, param: &str) -> Result<Prompt, RequestError> {
-        Prompt::new(tokens, param, &self.model, self.cluster.block_size(), self.max_model_len())
+        Prompt::new(tokens, param, &self.model, self.cluster.shape())
     }
 
     /// # Errors

@@ -5,24 +5,25 @@
 
 mod registry;
 mod view;
+mod waiting;
 
 pub(crate) use view::Counts;
 
-use crate::error::RequestError;
 use crate::metrics::RouterMetrics;
 use crate::model::ServedModel;
 use crate::request::AnswerRequest;
+use estafette_config::{Admission, QueueOrder};
 use estafette_kv_index::{KvIndex, WorkerSlot};
 use estafette_proto::v1;
-use estafette_routing::{Choice, NoChoice, Receipt, Request};
+use estafette_routing::{Choice, NoChoice, Place, Receipt, Request, WaitingRoom};
 use estafette_types::{
-    BlockHash, ErrorCode, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
+    BlockHash, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
 };
 use registry::{Address, Registry};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -44,25 +45,26 @@ impl fmt::Display for WorkerKey {
     }
 }
 
-/// Workers that have failed this request.
+/// Workers that have failed this request: a few.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Excluded(BTreeSet<(WorkerId, Incarnation)>);
+pub(crate) struct Excluded(Vec<WorkerKey>);
 
 impl Excluded {
     pub(crate) fn add(&mut self, worker: WorkerKey) {
-        self.0.insert((worker.id, worker.incarnation));
+        self.0.push(worker);
     }
 
-    fn contains(&self, id: &WorkerId, incarnation: Incarnation) -> bool {
-        !self.0.is_empty() && self.0.contains(&(id.clone(), incarnation))
+    fn contains(&self, worker: &WorkerKey) -> bool {
+        self.0.contains(worker)
     }
 }
 
-/// What all workers of the cluster agree on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pool {
+/// What a request must fit into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Tokens of a block.
     pub(crate) block_size: u32,
-    pub(crate) numerics_id: String,
+    /// The longest sequence, prompt and answer together.
     pub(crate) max_model_len: u32,
 }
 
@@ -100,7 +102,7 @@ impl Booked<'_> {
         if let Some(receipt) =
             self.receipt.as_ref().filter(|_| !self.taken_in.swap(true, Ordering::Relaxed))
         {
-            self.cluster.lock().receipts.taken_in(receipt);
+            self.cluster.lock().fleet.taken_in(receipt);
         }
     }
 }
@@ -108,7 +110,9 @@ impl Booked<'_> {
 impl Drop for Booked<'_> {
     fn drop(&mut self) {
         if let Some(receipt) = self.receipt.take() {
-            self.cluster.lock().receipts.finished(receipt);
+            let mut registry = self.cluster.lock();
+            registry.fleet.finished(receipt);
+            registry.wake();
         }
     }
 }
@@ -123,17 +127,34 @@ pub(crate) struct Cluster {
     ready: watch::Sender<bool>,
     digest: [u8; 32],
     vocab_size: u32,
+    /// Without workers.
+    default_shape: Shape,
+    /// The longest a request waits for a worker with room.
+    max_wait: Duration,
+    /// The waiting room's clock counts from here.
+    started: Instant,
 }
 
 impl Cluster {
-    pub(crate) fn new(model: &ServedModel, seed: u64) -> Self {
+    pub(crate) fn new(model: &ServedModel, admission: &Admission, seed: u64) -> Self {
+        let order = match admission.queue_order {
+            QueueOrder::Fcfs => estafette_routing::QueueOrder::Fcfs,
+            QueueOrder::ShortestWork => estafette_routing::QueueOrder::ShortestWork,
+        };
+        let room = WaitingRoom::new(order, admission.max_waiting_requests);
         Self {
             index: KvIndex::new(),
-            registry: Mutex::new(Registry::new(SplitMix64::new(seed))),
+            registry: Mutex::new(Registry::new(room, SplitMix64::new(seed))),
             metrics: RouterMetrics::new(),
             ready: watch::Sender::new(false),
             digest: model.digest,
             vocab_size: u32::try_from(model.tokenizer.vocab_size()).unwrap_or(u32::MAX),
+            default_shape: Shape {
+                block_size: DEFAULT_BLOCK_SIZE,
+                max_model_len: model.context_length,
+            },
+            max_wait: admission.max_wait,
+            started: Instant::now(),
         }
     }
 
@@ -150,14 +171,9 @@ impl Cluster {
         self.ready.subscribe()
     }
 
-    /// What the workers agree on; `None` without workers.
-    pub(crate) fn pool(&self) -> Option<Pool> {
-        self.lock().pool()
-    }
-
-    /// Tokens in a block.
-    pub(crate) fn block_size(&self) -> u32 {
-        self.pool().map_or(DEFAULT_BLOCK_SIZE, |pool| pool.block_size)
+    /// What a request must fit into, as the workers that are there agree.
+    pub(crate) fn shape(&self) -> Shape {
+        self.lock().shape().unwrap_or(self.default_shape)
     }
 
     /// A worker joins. It is chosen once its first snapshot is complete.
@@ -183,14 +199,19 @@ impl Cluster {
     /// A worker is gone, and whoever followed its state has stopped.
     pub(crate) fn leave(&self, worker: &WorkerKey) {
         self.lock().leave(worker);
-        self.index.remove_worker(WorkerSlot(worker.slot));
+        self.index.clear(WorkerSlot(worker.slot));
         self.lock().free(worker);
         self.update_ready();
     }
 
-    /// The connection to a worker that is there.
-    pub(crate) fn channel(&self, worker: &WorkerKey) -> Option<Channel> {
-        self.lock().member(worker).map(|member| member.channel.clone())
+    /// Whether it is still there, and nobody has taken its place.
+    pub(crate) fn is_member(&self, worker: &WorkerKey) -> bool {
+        self.lock().member(worker).is_some()
+    }
+
+    /// The connection for the state stream of a worker that is there.
+    pub(crate) fn state_channel(&self, worker: &WorkerKey) -> Option<Channel> {
+        self.lock().member(worker).map(|member| member.state_channel.clone())
     }
 
     /// A worker's state is known from here on.
@@ -202,9 +223,9 @@ impl Cluster {
         draining: bool,
     ) {
         let slot = WorkerSlot(worker.slot);
-        self.index.remove_worker(slot);
+        self.index.clear(slot);
         self.index.insert(slot, hashes);
-        self.heard(worker, load, draining);
+        self.heard(worker, &load, draining);
     }
 
     /// A worker's state has changed.
@@ -216,10 +237,10 @@ impl Cluster {
         draining: bool,
     ) {
         self.index.apply(WorkerSlot(worker.slot), events);
-        self.heard(worker, load, draining);
+        self.heard(worker, &load, draining);
     }
 
-    fn heard(&self, worker: &WorkerKey, load: LoadRecord, draining: bool) {
+    fn heard(&self, worker: &WorkerKey, load: &LoadRecord, draining: bool) {
         let changed = self.lock().heard(worker, load, draining);
         if changed {
             self.update_ready();
@@ -229,7 +250,7 @@ impl Cluster {
     /// A worker's state is not known any more.
     pub(crate) fn unsynced(&self, worker: &WorkerKey) {
         self.lock().unsynced(worker);
-        self.index.remove_worker(WorkerSlot(worker.slot));
+        self.index.clear(WorkerSlot(worker.slot));
         self.update_ready();
     }
 
@@ -246,23 +267,33 @@ impl Cluster {
         });
     }
 
-    /// Chooses where `request` goes and books it there.
-    ///
-    /// # Errors
-    /// When no worker is there, or every one is full.
-    pub(crate) fn choose(
+    /// The request as the choice sees it.
+    fn wanted(&self, request: &AnswerRequest) -> Request {
+        Request {
+            prompt_tokens: request.prompt.tokens.len() as u32,
+            max_tokens: request.limits.max_tokens,
+            block_size: request.prompt.block_size,
+            session: request.session,
+        }
+    }
+
+    /// Chooses where `request` goes and books it there. It may be chosen for when nobody waits, or when it has waited and its
+    /// `place` is the first one.
+    fn choose(
         &self,
         request: &AnswerRequest,
         excluded: &Excluded,
-    ) -> Result<Chosen<'_>, RequestError> {
+        place: Option<&Place>,
+    ) -> Result<Chosen<'_>, NoChoice> {
+        // Looked up at each attempt: what was cached when the request came may be gone.
         let matches = self.index.matches(&request.prompt.hashes);
+        let wanted = self.wanted(request);
         let mut registry = self.lock();
-        let wanted = Request {
-            prompt_tokens: request.prompt.tokens.len() as u32,
-            max_tokens: request.limits.max_tokens,
-            block_size: registry.pool().map_or(DEFAULT_BLOCK_SIZE, |pool| pool.block_size),
-        };
-        let choice = registry.choose(&wanted, &matches, excluded).map_err(refusal)?;
+        let turn = place.map_or(registry.room.is_empty(), |place| registry.room.is_first(place));
+        if !turn {
+            return Err(NoChoice::Saturated);
+        }
+        let choice = registry.choose(&wanted, &matches, excluded)?;
         let transfer = TransferId(registry.rng.next_u128());
         let (prefill, decode) = match choice {
             Choice::Aggregated { decode } => (None, registry.book(decode, &wanted, &matches, true)),
@@ -273,14 +304,13 @@ impl Cluster {
         };
         drop(registry);
         RouterMetrics::routed(if prefill.is_some() { "disaggregated" } else { "aggregated" });
-        let target = |booked: Option<(Receipt, Address)>| {
-            // The choice is among members, under the same lock.
-            let gone = || RequestError::new(ErrorCode::NoWorker, "the chosen worker is gone");
-            let (receipt, Address { worker, channel, kv }) = booked.ok_or_else(gone)?;
+        let target = |(receipt, Address { worker, channel, kv }): (Receipt, Address)| {
             let taken_in = AtomicBool::new(false);
             let booked = Booked { cluster: self, receipt: Some(receipt), taken_in };
-            Ok(Target { worker, channel, kv, booked })
+            Target { worker, channel, kv, booked }
         };
+        // The choice is among members, under the same lock.
+        let target = |booked: Option<_>| booked.map(target).ok_or(NoChoice::NoWorker);
         let (prefill, decode) = (prefill.map(target).transpose(), target(decode));
         Ok(Chosen { prefill: prefill?, decode: decode?, transfer })
     }
@@ -288,18 +318,5 @@ impl Cluster {
     /// The workers' own numbers, in the Prometheus text format.
     pub(crate) fn worker_metrics(&self) -> String {
         view::metrics(&self.lock())
-    }
-}
-
-fn refusal(none: NoChoice) -> RequestError {
-    match none {
-        NoChoice::NoWorker => {
-            RouterMetrics::routed("no_worker");
-            RequestError::new(ErrorCode::NoWorker, "no decode worker is ready")
-        }
-        NoChoice::Saturated => {
-            RouterMetrics::routed("saturated");
-            RequestError::new(ErrorCode::Overloaded, "every worker's queue is full")
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! What can go wrong: at the start of the process, and with one request.
 
-use estafette_proto::ERROR_CODE_KEY;
 use estafette_types::ErrorCode;
 use std::io;
 use std::net::SocketAddr;
@@ -75,8 +74,8 @@ impl RequestError {
 
     /// What a worker said. Statuses without a code of ours come from the transport: the worker is gone.
     pub(crate) fn from_worker(status: &Status) -> Self {
-        let named = status.metadata().get(ERROR_CODE_KEY).and_then(|value| value.to_str().ok());
-        let code = named.and_then(ErrorCode::parse).unwrap_or(match status.code() {
+        let named = estafette_proto::error_code(status);
+        let code = named.unwrap_or(match status.code() {
             Code::InvalidArgument => ErrorCode::InvalidRequest,
             _ => ErrorCode::WorkerLost,
         });
@@ -98,10 +97,6 @@ impl RequestError {
             }
             _ => self.message.clone(),
         };
-        let mut status = Status::new(self.code.grpc_status().into(), message);
-        if let Ok(value) = self.code.as_str().parse() {
-            status.metadata_mut().insert(ERROR_CODE_KEY, value);
-        }
-        status
+        estafette_proto::status(self.code, message)
     }
 }

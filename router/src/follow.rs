@@ -19,7 +19,7 @@ const FAILURES_MAX: u32 = 20;
 
 /// Follows `worker` until it cannot be followed any more; why.
 pub(crate) async fn follow(cluster: &Cluster, worker: &WorkerKey) -> String {
-    let Some(channel) = cluster.channel(worker) else { return "it is not there".into() };
+    let Some(channel) = cluster.state_channel(worker) else { return "it is not there".into() };
     let mut delay = RETRY_DELAY_MIN;
     let mut failures = 0;
     loop {
@@ -72,11 +72,8 @@ impl StateStream {
         worker: &WorkerKey,
         channel: Channel,
     ) -> Result<(), Broken> {
-        let subscribe = WorkerStateClient::new(channel);
-        let subscribe = async move {
-            let mut client = subscribe;
-            client.subscribe(v1::SubscribeRequest {}).await
-        };
+        let mut client = WorkerStateClient::new(channel);
+        let subscribe = client.subscribe(v1::SubscribeRequest {});
         let late = |_| Broken::Stream("no snapshot came in time");
         let mut updates =
             tokio::time::timeout(SNAPSHOT_TIMEOUT, subscribe).await.map_err(late)??.into_inner();

@@ -13,6 +13,7 @@ use crate::request::AnswerRequest;
 use attempt::{Attempt, Outcome};
 use estafette_proto::v1;
 use estafette_types::{ErrorCode, FinishReason, Usage};
+use order::Order;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +23,7 @@ use tokio::time::timeout;
 const EVENT_QUEUE: usize = 64;
 /// A client that does not read may take this long to take the last event.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often a request is sent to other workers when the first ones fail before the first token.
+/// How often a request is sent to other workers when the first ones fail.
 const ATTEMPTS: usize = 3;
 
 /// What a generation says.
@@ -117,7 +118,6 @@ impl Client {
 }
 
 async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client) {
-    let gone = || RequestError::new(ErrorCode::Cancelled, "the client went away");
     let last = tokio::select! {
         biased;
         _ = &mut client.stop => Err(gone()),
@@ -130,6 +130,10 @@ async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client
     drop(timeout(LAST_WORD_TIMEOUT, client.events.send(last)).await);
 }
 
+fn gone() -> RequestError {
+    RequestError::new(ErrorCode::Cancelled, "the client went away")
+}
+
 async fn attempts(
     cluster: &Cluster,
     request: &AnswerRequest,
@@ -137,25 +141,33 @@ async fn attempts(
 ) -> Result<GenerationEvent, RequestError> {
     let mut excluded = Excluded::default();
     let mut last_error = None;
+    let mut order = Order::default();
     // What failed attempts computed is computed again.
     let mut wasted = 0;
     for _ in 0..ATTEMPTS {
-        let chosen = match cluster.choose(request, &excluded) {
+        let placed = tokio::select! {
+            placed = cluster.place(request, &excluded) => placed,
+            _ = &mut client.stop => return Err(gone()),
+        };
+        let chosen = match placed {
             Ok(chosen) => chosen,
             // Nobody else is left: what went wrong first says more.
             Err(error) => return Err(last_error.unwrap_or(error)),
         };
-        let attempt = Attempt::new(cluster, request, chosen);
+        let attempt = Attempt::new(cluster, request, chosen, order);
         match attempt.run(client).await {
             Outcome::Ended { reason, mut usage } => {
                 usage.recomputed += wasted;
                 return Ok(GenerationEvent::Finished { reason, usage });
             }
-            Outcome::Failed { error, worker: Some(worker), delivered: false, done }
-                if error.code.is_retryable() && error.code != ErrorCode::DeadlineExceeded =>
+            Outcome::Failed { error, workers, order: reached, done }
+                if !workers.is_empty()
+                    && error.code.is_retryable()
+                    && error.code != ErrorCode::DeadlineExceeded =>
             {
                 cluster.metrics().retries.increment(1);
-                excluded.add(worker);
+                workers.into_iter().for_each(|worker| excluded.add(worker));
+                order = reached.resumed();
                 wasted += done.computed + done.recomputed;
                 last_error = Some(error);
             }

@@ -3,20 +3,20 @@
 use crate::answer::{Answer, AnswerPart};
 use crate::app::{Admitted, App};
 use crate::error::{RequestError, RouterError};
-use crate::http::{checked_role, text_bytes};
+use crate::http::{UNREAD_TIMEOUT, checked_role, text_bytes};
 use crate::membership::MembershipService;
 use crate::request::AnswerOptions;
 use estafette_proto::v1::{self, generate_request::Prompt};
 use estafette_proto::{FILE_DESCRIPTOR_SET, InvalidMessage};
 use estafette_tokenizer::{ChatMessage, ChatRequest};
-use estafette_types::{SamplingParams, TokenId};
-use futures_util::stream;
+use estafette_types::{ErrorCode, SamplingParams, TokenId, name_hash};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio_stream::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -27,6 +27,8 @@ use tonic_health::server::HealthReporter;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Requests of one connection at once.
 const STREAMS_MAX: u32 = 4096;
+/// Events that may wait for a client that reads slowly.
+const EVENT_QUEUE: usize = 32;
 /// The service whose health is reported, besides the whole server's (the empty name).
 const SERVICE: &str = "estafette.v1.Inference";
 
@@ -83,10 +85,13 @@ impl InferenceService {
         let options = AnswerOptions {
             params,
             max_tokens: request.max_tokens,
+            default_max_tokens: u32::MAX,
             stop: request.stop,
             stop_token_ids: request.stop_token_ids,
             ignore_eos: request.ignore_eos,
             skip_special_tokens: true,
+            priority: request.priority,
+            session: Some(request.session).filter(|name| !name.is_empty()).map(|n| name_hash(&n)),
         };
         let prompt = self.app.prompt(self.tokens(request.prompt).await?, "prompt")?;
         let request = self.app.request(prompt, options, admitted.arrived)?;
@@ -132,29 +137,45 @@ fn sampling(wire: Option<v1::Sampling>) -> Result<SamplingParams, RequestError> 
         .map_err(|InvalidMessage(what)| RequestError::field("sampling", what))
 }
 
-/// The parts of an answer as messages; the last one is `finish` or an error.
-fn events(answer: Answer, admitted: Admitted) -> EventStream {
-    Box::pin(stream::unfold(Some((answer, admitted)), |state| async move {
-        let (mut answer, mut admitted) = state?;
-        let event = |event| Ok(v1::GenerateEvent { event: Some(event) });
-        match answer.next().await {
-            Ok(AnswerPart::Piece { text, token }) => {
-                let piece = v1::Piece { text, tokens: vec![token] };
-                let piece = v1::generate_event::Event::Piece(piece);
-                Some((event(piece), Some((answer, admitted))))
+/// The parts of an answer as messages; the last one is `finish` or an error. They are made in a task, so that a request in
+/// work ends in time also when its client does not read.
+fn events(mut answer: Answer, mut admitted: Admitted) -> EventStream {
+    let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
+    tokio::spawn(async move {
+        // Taken now, while there is room for sure: the last word is not lost.
+        let Ok(last_place) = sender.clone().reserve_owned().await else { return };
+        let last = loop {
+            let part = tokio::select! {
+                part = answer.next() => part,
+                () = sender.closed() => return,
+            };
+            let event = match part {
+                Ok(AnswerPart::Piece { text, token }) => {
+                    let piece = v1::Piece { text, tokens: vec![token] };
+                    v1::generate_event::Event::Piece(piece)
+                }
+                Ok(AnswerPart::End { text, reason, usage }) => {
+                    let reason = v1::FinishReason::from(reason).into();
+                    let finish = v1::Finish { reason, usage: Some(usage.into()), text };
+                    break Ok(v1::generate_event::Event::Finish(finish));
+                }
+                Err(error) => break Err(error),
+            };
+            let event = v1::GenerateEvent { event: Some(event) };
+            match timeout(UNREAD_TIMEOUT, sender.send(Ok(event))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    let message = "the client does not read its answer";
+                    break Err(RequestError::new(ErrorCode::DeadlineExceeded, message));
+                }
             }
-            Ok(AnswerPart::End { text, reason, usage }) => {
-                admitted.ended(None);
-                let reason = v1::FinishReason::from(reason).into();
-                let finish = v1::Finish { reason, usage: Some(usage.into()), text };
-                Some((event(v1::generate_event::Event::Finish(finish)), None))
-            }
-            Err(error) => {
-                admitted.ended(Some(&error));
-                Some((Err(error.to_status()), None))
-            }
-        }
-    }))
+        };
+        admitted.ended(last.as_ref().err());
+        let last = last.map(|event| v1::GenerateEvent { event: Some(event) });
+        last_place.send(last.map_err(|error| error.to_status()));
+    });
+    Box::pin(ReceiverStream::new(receiver))
 }
 
 /// Serves until `stop` turns true, then answers what is running; workers stay until `leave` turns true.

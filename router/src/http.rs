@@ -9,27 +9,24 @@ mod info;
 mod options;
 mod reply;
 mod respond;
+mod serve;
 mod tokens;
 
 pub(crate) use chat::checked_role;
 pub(crate) use generate::text_bytes;
+pub(crate) use serve::{UNREAD_TIMEOUT, serve};
 
 use crate::app::App;
-use crate::error::{RequestError, RouterError};
+use crate::error::RequestError;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
-use estafette_types::ErrorCode;
+use estafette_types::{ErrorCode, name_hash};
 use http_body_util::LengthLimitError;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
-/// A client that takes nothing of what is sent for this long is cut off.
-const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// A client must have sent its body within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -37,19 +34,19 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route(
             "/v1/chat/completions",
-            post(async |State(app), WholeBody(body)| generate::chat(app, body).await),
+            post(async |State(app), body| generate::chat(app, body).await),
         )
         .route(
             "/v1/completions",
-            post(async |State(app), WholeBody(body)| generate::completions(app, body).await),
+            post(async |State(app), body| generate::completions(app, body).await),
         )
         .route(
             "/tokenize",
-            post(async |State(app), WholeBody(body)| tokens::tokenize(app, body).await),
+            post(async |State(app), body: WholeBody| tokens::tokenize(app, body.bytes).await),
         )
         .route(
             "/detokenize",
-            post(async |State(app), WholeBody(body)| tokens::detokenize(app, body).await),
+            post(async |State(app), body: WholeBody| tokens::detokenize(app, body.bytes).await),
         )
         .route("/v1/models", get(async |State(app)| info::models(app).await))
         .route(
@@ -60,12 +57,19 @@ fn routes(app: Arc<App>) -> Router {
         .route("/health/ready", get(async |State(app)| info::ready(app).await))
         .route("/metrics", get(async |State(app)| info::metrics(app).await))
         .fallback(info::not_found)
-        .method_not_allowed_fallback(info::not_found)
+        .method_not_allowed_fallback(info::wrong_method)
         .with_state(app)
 }
 
-/// The whole body, within the limits of size and time.
-struct WholeBody(Bytes);
+/// The whole body, within the limits of size and time, and what is read of the headers.
+struct WholeBody {
+    bytes: Bytes,
+    /// Hash of the session's name.
+    session: Option<u64>,
+}
+
+/// Headers that name the session, the first of them that is there.
+const SESSION_HEADERS: [&str; 2] = ["x-session-affinity", "x-session-id"];
 
 impl FromRequest<Arc<App>> for WholeBody {
     type Rejection = RequestError;
@@ -74,9 +78,11 @@ impl FromRequest<Arc<App>> for WholeBody {
         let limit = app.max_body;
         let late =
             |_| RequestError::new(ErrorCode::InvalidRequest, "the body did not come in time");
+        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let session = SESSION_HEADERS.into_iter().find_map(header).map(name_hash);
         let read = axum::body::to_bytes(request.into_body(), limit);
         match tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(late)? {
-            Ok(bytes) => Ok(Self(bytes)),
+            Ok(bytes) => Ok(Self { bytes, session }),
             Err(error) if is_too_large(&error) => {
                 let message = format!("the body is larger than the limit of {limit} bytes");
                 Err(RequestError::new(ErrorCode::BodyTooLarge, message))
@@ -91,28 +97,4 @@ impl FromRequest<Arc<App>> for WholeBody {
 
 fn is_too_large(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
-}
-
-/// Serves until `stop` turns true, then answers what is running.
-///
-/// # Errors
-/// When the listener breaks.
-pub(crate) async fn serve(
-    app: Arc<App>,
-    listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), RouterError> {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot switch Nagle's algorithm off");
-        }
-        let limit = UNREAD_TIMEOUT.as_millis() as u32;
-        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, limit) {
-            tracing::debug!(%error, "cannot limit how long a client may not read");
-        }
-    });
-    axum::serve(listener, routes(app))
-        .with_graceful_shutdown(async move { drop(stop.wait_for(|stop| *stop).await) })
-        .await
-        .map_err(|error| RouterError::Server { what: "HTTP", reason: error.to_string() })
 }

@@ -29,52 +29,47 @@ pub use error::RouterError;
 
 use app::App;
 use cluster::Cluster;
-use estafette_config::RouterSettings;
+use estafette_config::{RouterSettings, process_seed};
 use estafette_telemetry::Exporter;
 use estafette_types::SplitMix64;
 use model::ServedModel;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Answers that run when the router is told to stop may take this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// When all is answered, connections may take this long to end.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs a router until `stop` turns true and what runs has been answered.
 ///
 /// # Errors
 /// When the model file cannot be read, an address cannot be had, or a server breaks.
-pub async fn run(settings: RouterSettings, stop: watch::Receiver<bool>) -> Result<(), RouterError> {
-    let http = listen("HTTP", settings.http).await?;
-    let grpc = listen("gRPC", settings.grpc).await?;
-    run_on(settings, http, grpc, stop).await
-}
-
-/// Like [`run`], on sockets that listen already.
-///
-/// # Errors
-/// When the model file cannot be read, or a server breaks.
-pub async fn run_on(
+pub async fn run(
     settings: RouterSettings,
-    http: TcpListener,
-    grpc: TcpListener,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RouterError> {
+    let http = listen("HTTP", settings.http).await?;
+    let grpc = listen("gRPC", settings.grpc).await?;
     let exporter = Exporter::install()?;
     let model = ServedModel::load(&settings)?;
-    let mut rng = SplitMix64::new(settings.seed.unwrap_or_else(draw));
-    let cluster = Arc::new(Cluster::new(&model, rng.next_u64()));
+    let mut rng = SplitMix64::new(settings.seed.unwrap_or_else(process_seed));
+    let cluster = Arc::new(Cluster::new(&model, &settings.admission, rng.next_u64()));
     let app = Arc::new(App::new(model, cluster, exporter.clone(), &settings, rng.next_u64()));
     tracing::info!(model = %app.model.name, http = %settings.http, grpc = %settings.grpc, "router");
 
-    let mut http = tokio::spawn(http::serve(Arc::clone(&app), http, stop.clone()));
+    // Not `stop` itself: a server that hears of it first would look like one that ended by itself.
+    let (close, closing) = watch::channel(false);
     let (leave, leaving) = watch::channel(false);
-    let mut grpc = tokio::spawn(grpc::serve(Arc::clone(&app), grpc, stop.clone(), leaving));
+    let mut http = tokio::spawn(http::serve(Arc::clone(&app), http, closing.clone()));
+    let mut grpc = tokio::spawn(grpc::serve(Arc::clone(&app), grpc, closing, leaving));
     let (what, ended) = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => {
+            close.send_replace(true);
             drain(&app, &leave, http, grpc).await;
             return Ok(());
         }
@@ -91,16 +86,16 @@ pub async fn run_on(
 
 type Serving = tokio::task::JoinHandle<Result<(), RouterError>>;
 
-/// Lets what runs be answered, then the workers go, then both servers end; all within the limit.
+/// Lets what runs be answered, then the workers go, then both servers end; each within its limit.
 async fn drain(app: &App, leave: &watch::Sender<bool>, http: Serving, grpc: Serving) {
     let (http_abort, grpc_abort) = (http.abort_handle(), grpc.abort_handle());
-    let orderly = async {
-        app.idle().await;
-        leave.send_replace(true);
-        tokio::join!(http, grpc)
-    };
-    if tokio::time::timeout(DRAIN_TIMEOUT, orderly).await.is_err() {
-        tracing::warn!("stopped with clients still connected");
+    if tokio::time::timeout(DRAIN_TIMEOUT, app.idle()).await.is_err() {
+        tracing::warn!("stopped with answers unfinished");
+    }
+    leave.send_replace(true);
+    let ended = async { tokio::join!(http, grpc) };
+    if tokio::time::timeout(GOODBYE, ended).await.is_err() {
+        tracing::info!("stopped with clients still connected");
         http_abort.abort();
         grpc_abort.abort();
     }
@@ -116,10 +111,4 @@ async fn upkeep(exporter: &Exporter) {
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RouterError> {
     TcpListener::bind(address).await.map_err(|source| RouterError::Listen { what, address, source })
-}
-
-/// A seed that no other process has: the clock and the process id are enough.
-fn draw() -> u64 {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-    (nanos as u64) ^ (u64::from(std::process::id()) << 32)
 }

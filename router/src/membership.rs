@@ -75,7 +75,7 @@ async fn keep(
     mut stop: watch::Receiver<bool>,
 ) {
     let why = tokio::select! {
-        why = renew(heartbeats, leases) => why,
+        why = renew(&member, heartbeats, leases) => why,
         why = follow(&member.cluster, &member.worker) => why,
         _ = stop.wait_for(|stop| *stop) => "the router is leaving".to_owned(),
     };
@@ -84,15 +84,22 @@ async fn keep(
 
 /// Answers heartbeats with leases; why that ended.
 async fn renew(
+    member: &Member,
     mut heartbeats: Streaming<v1::Heartbeat>,
     leases: mpsc::Sender<Result<v1::Lease, Status>>,
 ) -> String {
     let ttl_ms = u32::try_from(LEASE.as_millis()).unwrap_or(u32::MAX);
     loop {
+        let is_member = member.cluster.is_member(&member.worker);
+        let taken = || Status::already_exists("another worker has joined under its name");
+        let lease = is_member.then_some(v1::Lease { ttl_ms }).ok_or_else(taken);
         // A worker that does not read its leases is as good as gone.
-        let sent = tokio::time::timeout(LEASE, leases.send(Ok(v1::Lease { ttl_ms }))).await;
+        let sent = tokio::time::timeout(LEASE, leases.send(lease)).await;
         if !matches!(sent, Ok(Ok(()))) {
             return "it does not read its leases".into();
+        }
+        if !is_member {
+            return "another one has its name".into();
         }
         match tokio::time::timeout(LEASE, heartbeats.message()).await {
             Ok(Ok(Some(_))) => {}

@@ -8,6 +8,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 #[derive(Clone)]
 pub(crate) struct RouterMetrics {
     pub(crate) running: Gauge,
+    pub(crate) waiting: Gauge,
     pub(crate) ttft: Histogram,
     pub(crate) itl: Histogram,
     pub(crate) retries: Counter,
@@ -25,6 +26,7 @@ impl RouterMetrics {
         let kind = |kind: &'static str| counter!(catalogue::TOKENS.name, "kind" => kind);
         Self {
             running: gauge!(catalogue::REQUESTS_RUNNING.name),
+            waiting: gauge!(catalogue::REQUESTS_WAITING.name),
             ttft: histogram!(catalogue::TTFT_SECONDS.name),
             itl: histogram!(catalogue::ITL_SECONDS.name),
             retries: counter!(catalogue::RETRIES.name),

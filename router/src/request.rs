@@ -1,5 +1,6 @@
 //! A request for one answer, whatever protocol it came in: checked, tokenised, hashed.
 
+use crate::cluster::Shape;
 use crate::error::RequestError;
 use crate::model::ServedModel;
 use estafette_proto::{hashes_to_bytes, v1};
@@ -20,6 +21,8 @@ pub(crate) struct Prompt {
     pub(crate) tokens: Arc<[TokenId]>,
     /// Of its full blocks.
     pub(crate) hashes: Arc<[BlockHash]>,
+    /// Tokens of a block, by which it was hashed.
+    pub(crate) block_size: u32,
 }
 
 impl Prompt {
@@ -31,9 +34,9 @@ impl Prompt {
         tokens: Vec<TokenId>,
         param: &str,
         model: &ServedModel,
-        block_size: u32,
-        max_model_len: u32,
+        shape: Shape,
     ) -> Result<Self, RequestError> {
+        let max_model_len = shape.max_model_len;
         if tokens.is_empty() {
             return Err(RequestError::field(param, "the prompt is empty"));
         }
@@ -53,8 +56,8 @@ impl Prompt {
                 param: Some(param.into()),
             });
         }
-        let hashes = block_hashes(model.seed, &tokens, block_size as usize);
-        Ok(Self { tokens: tokens.into(), hashes: hashes.into() })
+        let hashes = block_hashes(model.seed, &tokens, shape.block_size as usize);
+        Ok(Self { tokens: tokens.into(), hashes: hashes.into(), block_size: shape.block_size })
     }
 }
 
@@ -62,13 +65,18 @@ impl Prompt {
 #[derive(Clone, Debug)]
 pub(crate) struct AnswerOptions {
     pub(crate) params: SamplingParams,
-    /// `None`: as many as fit the context.
+    /// `None`: as many as fit the context, at most `default_max_tokens`.
     pub(crate) max_tokens: Option<u32>,
+    pub(crate) default_max_tokens: u32,
     /// The answer ends before the first of these.
     pub(crate) stop: Vec<String>,
     pub(crate) stop_token_ids: Vec<TokenId>,
     pub(crate) ignore_eos: bool,
     pub(crate) skip_special_tokens: bool,
+    /// Lower is earlier when requests have to wait; 0 is usual.
+    pub(crate) priority: i32,
+    /// Hash of the session's name: where possible it stays with its worker.
+    pub(crate) session: Option<u64>,
 }
 
 /// A request for one answer.
@@ -80,6 +88,8 @@ pub(crate) struct AnswerRequest {
     pub(crate) limits: Limits,
     pub(crate) stop: Vec<String>,
     pub(crate) skip_special_tokens: bool,
+    pub(crate) priority: i32,
+    pub(crate) session: Option<u64>,
     /// When the client's bytes were here.
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
@@ -113,6 +123,8 @@ impl AnswerRequest {
             limits: Limits { max_tokens, stop_token_ids, ignore_eos: options.ignore_eos },
             stop: options.stop,
             skip_special_tokens: options.skip_special_tokens,
+            priority: options.priority,
+            session: options.session,
             arrived,
             deadline: arrived + timeout,
         })
@@ -154,7 +166,7 @@ fn max_tokens(
     // The prompt is shorter than the context.
     let room = max_model_len - prompt.tokens.len() as u32;
     match options.max_tokens {
-        None => Ok(room),
+        None => Ok(room.min(options.default_max_tokens)),
         Some(0) => Err(RequestError::field("max_tokens", "`max_tokens` must be at least 1")),
         Some(asked) if asked > room => Err(RequestError {
             code: ErrorCode::ContextLengthExceeded,

@@ -12,6 +12,9 @@ use tonic::transport::{Channel, Endpoint};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A worker that does not answer a ping for this long is gone, even when its connection looks open.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Bytes of a connection's legs that may be unread: all that HTTP/2 allows. Each leg is bounded by the length of its answer;
+/// a smaller window would let one client that does not read hold up the legs of all others.
+const WINDOW: u32 = i32::MAX as u32;
 /// A worker must accept or refuse a leg within this time.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// After a cancel the last event comes after the step that runs.
@@ -27,6 +30,7 @@ pub(crate) fn channel(address: &str) -> Result<Channel, tonic::transport::Error>
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
+        .initial_connection_window_size(WINDOW)
         .tcp_nodelay(true);
     Ok(endpoint.connect_lazy())
 }

@@ -11,7 +11,9 @@ use crate::process::runtime;
 use anyhow::{Context, Result, anyhow, bail};
 use children::{Child, Children};
 use clap::Args;
-use estafette_config::{ConfigError, ConfigErrors, EngineArgs, RouterArgs, Transport, WorkerArgs};
+use estafette_config::{
+    Admission, ConfigError, ConfigErrors, EngineArgs, RouterArgs, Transport, WorkerArgs,
+};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,6 +42,8 @@ pub(crate) struct UpArgs {
     /// How KV blocks travel from prefill to decode workers.
     #[arg(long, value_enum, default_value = "auto")]
     transport: Transport,
+    #[command(flatten)]
+    admission: Admission,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -92,6 +96,7 @@ fn router_args(args: &UpArgs) -> RouterArgs {
         served_model_name: args.served_model_name.clone(),
         http: args.http,
         grpc: args.grpc,
+        admission: args.admission.clone(),
         ..defaults
     }
 }
@@ -133,32 +138,20 @@ async fn supervise(args: UpArgs) -> Result<()> {
     let mut signals = children::Signals::listen().context("cannot listen for signals")?;
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut children = Children::default();
-    let started = tokio::select! {
-        started = start(&args, &program, &mut children) => started,
-        () = signals.first() => Ok(None),
+    let serving = async {
+        announce(&args, &start(&args, &program, &mut children).await?);
+        Err(children.first_to_end().await)
     };
-    let outcome = match started {
-        Ok(Some(ready)) => {
-            announce(&args, &ready);
-            tokio::select! {
-                () = signals.first() => Ok(()),
-                ended = children.first_to_end() => Err(ended),
-            }
-        }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
+    let outcome = tokio::select! {
+        ended = serving => ended,
+        () = signals.first() => Ok(()),
     };
     stop(children, &mut signals).await;
     outcome
 }
 
-/// Starts every process and waits until the router has all workers. `None` never happens; it is the
-/// interrupted case of the caller.
-async fn start(
-    args: &UpArgs,
-    program: &Path,
-    children: &mut Children,
-) -> Result<Option<ready::Ready>> {
+/// Starts every process and waits until the router has all workers.
+async fn start(args: &UpArgs, program: &Path, children: &mut Children) -> Result<ready::Ready> {
     let progress = ready::Progress::start(args.prefill + args.decode);
     children.push(Child::start("router", program, &router_flags(args))?);
     for (count, command) in [(args.prefill, "prefill-worker"), (args.decode, "decode-worker")] {
@@ -175,12 +168,21 @@ async fn start(
         }
     };
     progress.finish();
-    Ok(Some(ready))
+    Ok(ready)
 }
 
 fn router_flags(args: &UpArgs) -> Vec<String> {
-    let mut flags = vec!["router".into(), format!("--http={}", args.http)];
-    flags.push(format!("--grpc={}", args.grpc));
+    let admission = &args.admission;
+    let mut flags = vec![
+        "router".into(),
+        format!("--http={}", args.http),
+        format!("--grpc={}", args.grpc),
+        format!("--max-concurrent-requests={}", admission.max_concurrent_requests),
+        format!("--max-waiting-requests={}", admission.max_waiting_requests),
+        format!("--max-wait={}ms", admission.max_wait.as_millis()),
+        format!("--queue-order={}", children::flag_value(&admission.queue_order)),
+        format!("--request-timeout={}ms", admission.request_timeout.as_millis()),
+    ];
     flags.extend(args.model.as_ref().map(|m| format!("--model={}", m.display())));
     flags.extend(args.served_model_name.as_ref().map(|n| format!("--served-model-name={n}")));
     flags

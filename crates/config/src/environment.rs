@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 
 use crate::ConfigError;
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, path::PathBuf, thread};
 
 /// Name of the default model's file inside [`model_cache_dir`].
@@ -40,4 +41,10 @@ pub fn log_filter() -> Option<String> {
 /// Cores that this process may use.
 pub fn available_threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A seed that no other process has: the clock and the process id are enough.
+pub fn process_seed() -> u64 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    (nanos as u64) ^ (u64::from(std::process::id()) << 32)
 }

@@ -8,8 +8,10 @@ mod router;
 mod worker;
 
 pub use engine::{BackendKind, EngineArgs, EngineSettings, Transport};
-pub use environment::{available_threads, cache_dir, log_filter, model_cache_dir, runtime_dir};
-pub use router::{RouterArgs, RouterSettings, model_path};
+pub use environment::{
+    available_threads, cache_dir, log_filter, model_cache_dir, process_seed, runtime_dir,
+};
+pub use router::{Admission, QueueOrder, RouterArgs, RouterSettings, model_path};
 pub use worker::{WorkerArgs, WorkerSettings};
 
 use thiserror::Error;

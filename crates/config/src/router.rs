@@ -2,9 +2,38 @@
 
 use crate::environment::{DEFAULT_MODEL_FILE, model_cache_dir};
 use crate::{ConfigError, ConfigErrors, Problems};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use estafette_types::{ByteSize, parse_duration};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// The order of requests that wait for a worker with room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum QueueOrder {
+    /// As they came.
+    Fcfs,
+    /// Those with few tokens to compute earlier, by at most 15 seconds.
+    ShortestWork,
+}
+
+/// Flags about which requests are let in.
+#[derive(Clone, Debug, Args)]
+pub struct Admission {
+    /// The most requests in work at once; beyond that clients get 429.
+    #[arg(long, default_value_t = 1024)]
+    pub max_concurrent_requests: usize,
+    /// The most of them that wait while every worker's queue is full; beyond that clients get 429.
+    #[arg(long, default_value_t = 512)]
+    pub max_waiting_requests: usize,
+    /// The longest they wait; then clients get 429.
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub max_wait: Duration,
+    /// In which order they are sent.
+    #[arg(long, value_enum, default_value = "fcfs")]
+    pub queue_order: QueueOrder,
+    /// The longest a request may take.
+    #[arg(long, default_value = "10min", value_parser = parse_duration)]
+    pub request_timeout: Duration,
+}
 
 /// Flags of `estafette router`.
 #[derive(Clone, Debug, Args)]
@@ -24,12 +53,9 @@ pub struct RouterArgs {
     /// The largest request body.
     #[arg(long, default_value = "4MiB")]
     pub max_body: ByteSize,
-    /// The most requests in work at once; beyond that clients get 429.
-    #[arg(long, default_value_t = 1024)]
-    pub max_concurrent_requests: usize,
-    /// The longest a request may take.
-    #[arg(long, default_value = "10min", value_parser = parse_duration)]
-    pub request_timeout: Duration,
+    /// How many requests are let in, and how long they may take.
+    #[command(flatten)]
+    pub admission: Admission,
     /// Seed of ids, ties and of requests that bring no seed. Drawn at start when left out.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -48,10 +74,8 @@ pub struct RouterSettings {
     pub grpc: SocketAddr,
     /// Bytes of the largest request body.
     pub max_body: ByteSize,
-    /// At least 1.
-    pub max_concurrent_requests: usize,
-    /// The longest a request may take.
-    pub request_timeout: Duration,
+    /// How many requests are let in, at least 1, and how long they may take.
+    pub admission: Admission,
     /// `None`: draw one.
     pub seed: Option<u64>,
 }
@@ -64,9 +88,11 @@ impl RouterArgs {
     pub fn check(self) -> Result<RouterSettings, ConfigErrors> {
         let mut problems = Problems::default();
         let model = problems.take(model_path(self.model));
-        problems.check(self.max_concurrent_requests > 0, "--max-concurrent-requests", || {
-            "must be at least 1".into()
-        });
+        problems.check(
+            self.admission.max_concurrent_requests > 0,
+            "--max-concurrent-requests",
+            || "must be at least 1".into(),
+        );
         problems.check(self.http != self.grpc || self.http.port() == 0, "--grpc", || {
             format!("{} is the address of --http too", self.grpc)
         });
@@ -76,8 +102,7 @@ impl RouterArgs {
             http: self.http,
             grpc: self.grpc,
             max_body: self.max_body,
-            max_concurrent_requests: self.max_concurrent_requests,
-            request_timeout: self.request_timeout,
+            admission: self.admission,
             seed: self.seed,
         });
         problems.finish(settings)

@@ -1,13 +1,14 @@
 //! Measures the engine alone, without sockets, as llama-bench measures llama.cpp.
 
-use crate::engine::{Engine, NoObserver};
-use crate::load::{BLOCK_SIZE, BackendOptions, LoadError, LoadOptions, load};
+use crate::engine::{Engine, EngineEvent, NoObserver};
+use crate::load::{BLOCK_SIZE, BackendOptions, LoadError, LoadOptions, Loaded, load};
 use estafette_scheduler::{AddError, Mode, NewSequence, Scheduler, SchedulerConfig};
 use estafette_types::{
     HashSeed, Limits, SamplingParams, SequenceId, SplitMix64, TokenId, block_hashes,
 };
 use std::path::Path;
 use std::time::Instant;
+use thiserror::Error;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +23,35 @@ pub struct BenchOptions {
     pub max_seqs: u32,
 }
 
+/// Why there is no figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BenchError {
+    /// The engine does not take a prompt.
+    #[error(transparent)]
+    Refused(#[from] AddError),
+    /// What is to be measured does not fit.
+    #[error("{needed} {what} are needed and {there} are there")]
+    NoRoom {
+        /// Of what.
+        what: &'static str,
+        /// For the measurement.
+        needed: u64,
+        /// In this engine.
+        there: u64,
+    },
+    /// A sequence reached the end of its context, or of the pool, while the others were not done.
+    #[error("a sequence ended before all were measured: fewer or shorter ones fit")]
+    Ended,
+    /// There was nothing to run although sequences wait.
+    #[error("the engine stopped before everything was measured")]
+    Idle,
+}
+
 /// An engine under measurement. Greedy, and prompts are random tokens that no prefix cache holds.
 #[derive(Debug)]
 pub struct Bench {
     engine: Engine,
+    config: SchedulerConfig,
     params: SamplingParams,
     seed: HashSeed,
     vocab: u64,
@@ -39,32 +65,33 @@ impl Bench {
     /// # Errors
     /// When it cannot be loaded.
     pub fn new(model: &Path, options: BenchOptions) -> Result<Self, LoadError> {
-        let (max_rows, max_seqs) = (options.max_rows, options.max_seqs);
-        let loaded = load(
-            model,
-            LoadOptions {
-                backend: options.backend,
-                kv_bytes: options.kv_bytes,
-                max_rows: max_rows as usize,
-                max_seqs: max_seqs as usize,
-            },
-        )?;
-        let scheduler = Scheduler::new(SchedulerConfig {
+        let load_options = LoadOptions {
+            backend: options.backend,
+            kv_bytes: options.kv_bytes,
+            max_rows: options.max_rows as usize,
+            max_seqs: options.max_seqs as usize,
+        };
+        Ok(Self::over(load(model, load_options)?, options))
+    }
+
+    fn over(loaded: Loaded, options: BenchOptions) -> Self {
+        let config = SchedulerConfig {
             block_size: BLOCK_SIZE,
             num_blocks: loaded.num_blocks,
-            max_num_batched_tokens: max_rows,
-            max_num_seqs: max_seqs,
-            max_waiting: max_seqs,
+            max_num_batched_tokens: options.max_rows,
+            max_num_seqs: options.max_seqs,
+            max_waiting: options.max_seqs,
             max_model_len: u32::try_from(loaded.config.max_model_len).unwrap_or(u32::MAX),
-        });
-        Ok(Self {
-            engine: Engine::new(scheduler, loaded.executor),
+        };
+        Self {
+            engine: Engine::new(Scheduler::new(config), loaded.executor),
+            config,
             params: SamplingParams::greedy(),
             seed: HashSeed::new(&loaded.digest, "", ""),
             vocab: loaded.config.vocab_size as u64,
             rng: SplitMix64::new(1),
             next_id: 0,
-        })
+        }
     }
 
     /// How tokens are chosen from here on.
@@ -75,12 +102,18 @@ impl Bench {
     /// Prompt tokens per second of a prompt of `len` tokens, up to and including the first token.
     ///
     /// # Errors
-    /// When the engine refuses the prompt.
-    pub fn prefill(&mut self, len: usize) -> Result<f64, AddError> {
+    /// When the engine refuses the prompt, or does not answer it.
+    pub fn prefill(&mut self, len: usize) -> Result<f64, BenchError> {
         let prompt = self.prompt(len);
         let began = Instant::now();
         self.submit(prompt, 1)?;
-        while self.engine.step(&mut NoObserver).is_some() {}
+        let mut produced = 0;
+        while let Some(events) = self.engine.step(&mut NoObserver) {
+            produced += tokens(&events);
+        }
+        if produced == 0 {
+            return Err(BenchError::Idle);
+        }
         Ok(len as f64 / began.elapsed().as_secs_f64())
     }
 
@@ -88,26 +121,61 @@ impl Bench {
     /// that they share.
     ///
     /// # Errors
-    /// When the engine refuses the prompts.
-    pub fn decode(&mut self, batch: u32, prompt_len: usize, steps: u32) -> Result<f64, AddError> {
-        let prompt = self.prompt(prompt_len);
+    /// When the engine refuses the prompts, or has no room for all sequences until the end.
+    pub fn decode(&mut self, batch: u32, prompt_len: usize, steps: u32) -> Result<f64, BenchError> {
+        self.check_room(batch, prompt_len, steps)?;
         let first = self.next_id + 1;
+        let measured = self.measure_decode(batch, prompt_len, steps);
+        for id in first..=self.next_id {
+            self.engine.cancel(SequenceId(id));
+        }
+        measured
+    }
+
+    fn measure_decode(
+        &mut self,
+        batch: u32,
+        prompt_len: usize,
+        steps: u32,
+    ) -> Result<f64, BenchError> {
+        let prompt = self.prompt(prompt_len);
         for _ in 0..batch {
             // Those that start first must not end before the last one has been measured.
             self.submit(prompt.clone(), u32::MAX)?;
         }
         while self.engine.scheduler.load().decoding_sequences < u64::from(batch) {
-            self.engine.step(&mut NoObserver);
+            self.step()?;
         }
         let began = Instant::now();
+        let mut produced = 0;
         for _ in 0..steps {
-            self.engine.step(&mut NoObserver);
+            produced += self.step()?;
         }
-        let elapsed = began.elapsed();
-        for id in first..=self.next_id {
-            self.engine.cancel(SequenceId(id));
+        Ok(produced as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// Whether every sequence can have its prompt, the token of its last prompt row and one for each step.
+    fn check_room(&self, batch: u32, prompt_len: usize, steps: u32) -> Result<(), BenchError> {
+        let config = &self.config;
+        let enough = |what, needed: u64, there: u64| {
+            if needed <= there { Ok(()) } else { Err(BenchError::NoRoom { what, needed, there }) }
+        };
+        enough("sequences at once", batch.into(), config.max_num_seqs.into())?;
+        let tokens = prompt_len as u64 + 1 + u64::from(steps);
+        enough("tokens of context", tokens, config.max_model_len.into())?;
+        let block = u64::from(config.block_size);
+        let shared = (prompt_len as u64).saturating_sub(1) / block;
+        let blocks = shared + u64::from(batch) * (tokens.div_ceil(block) - shared);
+        enough("blocks of KV memory", blocks, config.num_blocks.into())
+    }
+
+    /// Runs a step; how many tokens it produced.
+    fn step(&mut self) -> Result<usize, BenchError> {
+        let events = self.engine.step(&mut NoObserver).ok_or(BenchError::Idle)?;
+        if events.iter().any(|event| matches!(event, EngineEvent::Finished { .. })) {
+            return Err(BenchError::Ended);
         }
-        Ok(f64::from(steps * batch) / elapsed.as_secs_f64())
+        Ok(tokens(&events))
     }
 
     fn prompt(&mut self, len: usize) -> Vec<TokenId> {
@@ -127,3 +195,10 @@ impl Bench {
         self.engine.submit(new, self.params.clone())
     }
 }
+
+fn tokens(events: &[EngineEvent]) -> usize {
+    events.iter().filter(|event| matches!(event, EngineEvent::Token { .. })).count()
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use estafette_kernels::{
     AttentionSeq, Columns, CpuKernels, KvCache, KvLayout, KvMemory, Mode, PackedLinear, RopeTable,
     Tier, dequantize,
 };
-use estafette_model::{AttentionShape, Backend, Batch, ModelError, Rope, RopeForm};
+use estafette_model::{AttentionShape, Backend, Batch, ModelError, Rope};
 use estafette_types::TokenId;
 use std::sync::Arc;
 
@@ -127,13 +127,9 @@ impl Backend for CpuBackend {
             RopeTable::new(rope.dim, rope.theta, rope.freq_factors.as_deref())
         });
         table.reach(positions.iter().max().map_or(0, |last| *last as usize + 1));
-        let form = match rope.form {
-            RopeForm::Interleaved => estafette_kernels::RopeForm::Interleaved,
-            RopeForm::HalfSplit => estafette_kernels::RopeForm::HalfSplit,
-        };
         let (stride, heads) = (qkv.width, shape.heads + shape.kv_heads);
         let x = qkv.used_mut();
-        self.kernels.rope(x, stride, 0, heads, shape.head_dim, positions, table, form);
+        self.kernels.rope(x, stride, 0, heads, shape.head_dim, positions, table, rope.form);
     }
 
     fn store_kv(

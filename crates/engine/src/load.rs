@@ -2,12 +2,12 @@
 
 use crate::cpu::{CpuBackend, KvPool};
 use crate::executor::{Executor, ModelExecutor};
-use crate::sampler::Scratch;
-use estafette_gguf::GgufFile;
-use estafette_kernels::{KvCache, KvLayout, Tier};
-use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend, Room};
+use crate::sampler::{self, Scratch};
+use estafette_gguf::{GgufError, GgufFile};
+use estafette_kernels::{KvCache, KvLayout, RopeTable, Tier};
+use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend, Room, Rope};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -49,7 +49,7 @@ pub struct Loaded {
     pub executor: Box<dyn Executor>,
     /// What the file says about the model.
     pub config: ModelConfig,
-    /// SHA-256 of the file's header.
+    /// See [`GgufFile::digest`].
     pub digest: [u8; 32],
     /// Blocks in the pool.
     pub num_blocks: u32,
@@ -64,9 +64,17 @@ impl std::fmt::Debug for Loaded {
 /// Why a model could not be loaded.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// The file is not a model that can be run.
+    /// The file cannot be read.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    File(GgufError),
+    /// The file is not a model that can be run.
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ModelError,
+    },
     /// Not even one sequence of one block would fit.
     #[error("{given} bytes for KV hold no block: one takes {block} bytes")]
     PoolTooSmall {
@@ -90,22 +98,37 @@ pub enum LoadError {
 /// # Errors
 /// When the file is damaged or not supported, or the pool cannot be had.
 pub fn load(path: &Path, options: LoadOptions) -> Result<Loaded, LoadError> {
-    load_file(&GgufFile::open(path).map_err(ModelError::from)?, options)
+    let file = GgufFile::open(path).map_err(|error| match error {
+        // This one names the file itself.
+        GgufError::Io { .. } => LoadError::File(error),
+        _ => LoadError::Model { path: path.into(), source: error.into() },
+    })?;
+    load_file(path, &file, options)
 }
 
-pub(crate) fn load_file(file: &GgufFile, options: LoadOptions) -> Result<Loaded, LoadError> {
-    let config = ModelConfig::from_gguf(file)?;
-    let digest = file.digest();
+/// Loads an open file; `path` is its name in errors.
+pub(crate) fn load_file(
+    path: &Path,
+    file: &GgufFile,
+    options: LoadOptions,
+) -> Result<Loaded, LoadError> {
+    let wrong = |source| LoadError::Model { path: path.into(), source };
+    let config = ModelConfig::from_gguf(file).map_err(wrong)?;
     let layout = kv_layout(&config, options.kv_bytes)?;
     let room = Room { rows: options.max_rows, logit_rows: options.max_seqs };
     let executor: Box<dyn Executor> = match options.backend {
         BackendOptions::Cpu { tier, threads, shared_pool } => {
-            let backend = CpuBackend::new(tier, threads);
-            Box::new(load_cpu(file, backend, layout, room, shared_pool)?)
+            let mut backend = CpuBackend::new(tier, threads);
+            let model = Model::load(file, &config, &mut backend, room).map_err(wrong)?;
+            Box::new(cpu_executor(backend, model, &config, layout, shared_pool)?)
         }
-        BackendOptions::Reference => Box::new(load_reference(file, layout, room)?),
+        BackendOptions::Reference => {
+            let mut backend = ReferenceBackend;
+            let model = Model::load(file, &config, &mut backend, room).map_err(wrong)?;
+            Box::new(reference_executor(backend, model, &config, layout))
+        }
     };
-    Ok(Loaded { executor, config, digest, num_blocks: layout.num_blocks })
+    Ok(Loaded { executor, config, digest: file.digest(), num_blocks: layout.num_blocks })
 }
 
 fn kv_layout(config: &ModelConfig, bytes: u64) -> Result<KvLayout, LoadError> {
@@ -117,26 +140,36 @@ fn kv_layout(config: &ModelConfig, bytes: u64) -> Result<KvLayout, LoadError> {
         head_dim: config.head_dim as u32,
     };
     let block = layout.block_bytes() as u64;
-    let num_blocks = u32::try_from(bytes / block).unwrap_or(u32::MAX / BLOCK_SIZE);
+    let num_blocks = u32::try_from(bytes / block).unwrap_or(u32::MAX);
+    // Slots are counted in 32 bits.
+    let num_blocks = num_blocks.min(u32::MAX / BLOCK_SIZE);
     if num_blocks == 0 {
         return Err(LoadError::PoolTooSmall { given: bytes, block });
     }
     Ok(KvLayout { num_blocks, ..layout })
 }
 
-fn load_cpu(
-    file: &GgufFile,
-    mut backend: CpuBackend,
+/// Names everything that determines the bits of a result: kernels, order of the pool, sampler, and the rope table as this
+/// system's libm makes it.
+fn numerics_id(kernels: &str, layout: KvLayout, rope: &Rope, config: &ModelConfig) -> String {
+    let table = RopeTable::new(rope.dim, rope.theta, rope.freq_factors.as_deref());
+    let (block, sampler) = (layout.block_size, sampler::VERSION);
+    format!("{kernels}-b{block}/rope-{:016x}/{sampler}", table.fingerprint(config.max_model_len))
+}
+
+fn cpu_executor(
+    backend: CpuBackend,
+    model: Model<CpuBackend>,
+    config: &ModelConfig,
     layout: KvLayout,
-    room: Room,
     shared: bool,
 ) -> Result<ModelExecutor<CpuBackend>, LoadError> {
-    let model = Model::load(file, &mut backend, room)?;
     let bytes = layout.total_bytes();
     let cache =
         KvCache::new(layout, shared).map_err(|source| LoadError::NoMemory { bytes, source })?;
     let pool = KvPool { memory: Arc::clone(cache.memory()), layout };
-    let numerics_id = format!("{}/kv-f16-b{}", backend.kernels().numerics_id(), layout.block_size);
+    let kernels = backend.kernels().numerics_id();
+    let numerics_id = numerics_id(&format!("{kernels}/kv-f16"), layout, model.rope(), config);
     Ok(ModelExecutor {
         backend,
         model,
@@ -148,28 +181,28 @@ fn load_cpu(
     })
 }
 
-fn load_reference(
-    file: &GgufFile,
+fn reference_executor(
+    backend: ReferenceBackend,
+    model: Model<ReferenceBackend>,
+    config: &ModelConfig,
     layout: KvLayout,
-    room: Room,
-) -> Result<ModelExecutor<ReferenceBackend>, LoadError> {
-    let mut backend = ReferenceBackend;
-    let model = Model::load(file, &mut backend, room)?;
+) -> ModelExecutor<ReferenceBackend> {
+    let numerics_id = numerics_id("reference-f32/kv-f32", layout, model.rope(), config);
     let cache = backend.new_cache(
         layout.layers as usize,
         layout.num_blocks as usize,
         layout.block_size as usize,
         layout.kv_heads as usize * layout.head_dim as usize,
     );
-    Ok(ModelExecutor {
+    ModelExecutor {
         backend,
         model,
         cache,
         pool: None,
-        numerics_id: format!("reference-f32/kv-f32-b{}", layout.block_size),
+        numerics_id,
         block_size: layout.block_size,
         scratch: Scratch::default(),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use estafette_model::ReferenceBackend;
 use estafette_types::{SamplingParams, TokenId, TokenLogprob, TopLogprob, unit_f32};
 use std::cmp::Ordering;
 
+/// Changes whenever another token may be chosen from the same row: part of the numerics id.
+pub(crate) const VERSION: &str = "sampler-v1";
+
 /// `exp` over a row in a fixed order of summation, as a backend supplies it.
 pub trait RowMath {
     /// `Σ exp((x - max) / divisor)`, NaN as 0; each term also goes to `out`, which has the row's length.

@@ -9,6 +9,7 @@ use estafette_types::{
     HashSeed, Limits, SamplingParams, SequenceId, TokenId, TokenLogprob, Usage, block_hashes,
 };
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The default model; `cargo xtask model` gets it.
 pub(crate) fn real_model() -> GgufFile {
@@ -92,7 +93,8 @@ impl Rig {
         let block = 2 * 2 * 16 * config.num_layers * config.kv_heads * config.head_dim;
         let kv_bytes = u64::from(kv_blocks) * block as u64;
         let options = LoadOptions { backend, kv_bytes, max_rows: chunk as usize, max_seqs: 16 };
-        let Loaded { executor, digest, num_blocks, .. } = load_file(model, options).unwrap();
+        let Loaded { executor, digest, num_blocks, .. } =
+            load_file(Path::new("test"), model, options).unwrap();
         assert_eq!(num_blocks, kv_blocks);
         let engine = Engine::new(scheduler(chunk, num_blocks), executor);
         Self { engine, num_blocks, seed: HashSeed::new(&digest, "", ""), next_id: 0 }

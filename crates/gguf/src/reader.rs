@@ -8,7 +8,8 @@ const LIST_MAX: u64 = 1 << 22;
 /// Lists inside lists are legal; deeper than this they are an attack.
 const DEPTH_MAX: u32 = 4;
 
-/// A place in the bytes. Never reads past the end, never allocates more than the bytes could fill.
+/// A place in the bytes. Never reads past the end. What it allocates is bounded by the bytes that are really there, at
+/// most a few dozen times as much: a one-byte element of a list becomes a [`Value`].
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,

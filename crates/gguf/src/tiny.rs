@@ -7,6 +7,14 @@ use estafette_types::SplitMix64;
 
 /// A Llama with 2 layers, width 64, 4 query heads on 2 KV heads of 16, and 258 tokens: every byte and two control tokens.
 pub fn tiny_llama(seed: u64) -> Vec<u8> {
+    tiny_llama_with(seed, &[], &[])
+}
+
+/// A tensor as [`GgufWriter::tensor`] takes it.
+pub type Tensor<'a> = (&'a str, &'a [u64], TensorType, Vec<u8>);
+
+/// The same with other keys, which take the place of its own, and more tensors.
+pub fn tiny_llama_with(seed: u64, keys: &[(&str, Value)], tensors: &[Tensor<'_>]) -> Vec<u8> {
     let mut writer = GgufWriter::default();
     let integer = |n: i128| Value::Integer(n);
     writer.key("general.architecture", &Value::Text("llama".into()));
@@ -40,6 +48,12 @@ pub fn tiny_llama(seed: u64) -> Vec<u8> {
         ] {
             put_matrix(&mut writer, &mut rng, &format!("blk.{layer}.{name}.weight"), dims);
         }
+    }
+    for (key, value) in keys {
+        writer.set_key(key, value);
+    }
+    for (name, dims, ty, data) in tensors {
+        writer.tensor(name, dims, *ty, data.clone());
     }
     writer.finish()
 }

@@ -20,6 +20,12 @@ impl GgufWriter {
         self
     }
 
+    /// Adds a key, or gives it another value.
+    pub fn set_key(&mut self, name: &str, value: &Value) -> &mut Self {
+        self.keys.retain(|(other, _)| other != name);
+        self.key(name, value)
+    }
+
     /// Adds a tensor, outermost dimension first.
     pub fn tensor(&mut self, name: &str, dims: &[u64], ty: TensorType, data: Vec<u8>) -> &mut Self {
         self.tensors.push((name.into(), dims.to_vec(), ty, data));

@@ -54,12 +54,13 @@ type Shared = std::collections::HashMap<BlockHash, BlockId>;
 pub struct BlockManager {
     block_size: u32,
     blocks: Vec<Block>,
-    /// Never used since start or cleared: no hash.
+    /// Used by nobody, with nothing in them to share.
     free: Vec<BlockId>,
     /// Cached and used by nobody, least recently used first.
     evictable: Lru,
     shared: Shared,
     events: Vec<KvEvent>,
+    evictions: u64,
 }
 
 impl BlockManager {
@@ -73,6 +74,7 @@ impl BlockManager {
             evictable: Lru::new(num_blocks),
             shared: Shared::default(),
             events: Vec::new(),
+            evictions: 0,
         }
     }
 
@@ -99,6 +101,11 @@ impl BlockManager {
     /// How many of the first blocks of a prompt with these hashes are cached.
     pub fn match_prefix(&self, hashes: &[BlockHash]) -> usize {
         hashes.iter().take_while(|hash| self.shared.contains_key(*hash)).count()
+    }
+
+    /// How many hashes have left the cache. While it stays the same, a prefix that was cached is still cached.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     /// A table for `num_tokens` tokens that shares the cached prefix, `max_shared` blocks at most, and how
@@ -161,6 +168,7 @@ impl BlockManager {
         if let Some(hash) = self.block_mut(block).hash.take() {
             self.shared.remove(&hash);
             self.events.push(KvEvent::Removed(hash));
+            self.evictions += 1;
         }
         Some(block)
     }
@@ -188,19 +196,6 @@ impl BlockManager {
                 _ => {}
             }
         }
-    }
-
-    /// Forgets every cached block that nobody uses, and that the used ones could be shared.
-    pub fn clear_cache(&mut self) {
-        while let Some(block) = self.evict() {
-            self.free.push(block);
-        }
-        for state in &mut self.blocks {
-            state.hash = None;
-        }
-        self.shared.clear();
-        self.events.clear();
-        self.events.push(KvEvent::Cleared);
     }
 
     /// What changed since the last call. Each hash is in it once at most: a block that came and went in
@@ -265,22 +260,25 @@ impl BlockManager {
 /// Keeps of each hash what holds in the end, relative to the beginning.
 fn net(events: Vec<KvEvent>) -> Vec<KvEvent> {
     use std::collections::BTreeMap;
-    let cleared = events.first() == Some(&KvEvent::Cleared);
     // First and last event of each hash: equal kinds survive, opposite ones cancel out.
     let mut ends: BTreeMap<BlockHash, (bool, bool)> = BTreeMap::new();
     for event in events {
         let (hash, stored) = match event {
             KvEvent::Stored(hash) => (hash, true),
             KvEvent::Removed(hash) => (hash, false),
+            // A manager forgets one block at a time.
             KvEvent::Cleared => continue,
         };
         ends.entry(hash).or_insert((stored, stored)).1 = stored;
     }
-    let netted =
-        ends.into_iter().filter(|(_, (first, last))| first == last).map(|(hash, (_, stored))| {
-            if stored { KvEvent::Stored(hash) } else { KvEvent::Removed(hash) }
-        });
-    cleared.then_some(KvEvent::Cleared).into_iter().chain(netted).collect()
+    let lasting = ends.into_iter().filter(|(_, (first, last))| first == last);
+    lasting
+        .map(
+            |(hash, (_, stored))| {
+                if stored { KvEvent::Stored(hash) } else { KvEvent::Removed(hash) }
+            },
+        )
+        .collect()
 }
 
 #[cfg(test)]

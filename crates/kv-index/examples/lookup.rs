@@ -55,7 +55,7 @@ fn main() {
     lookups("lookup of an unknown prompt", &index, &prompts.strangers);
     beside_a_writer(&index, &prompts);
     let began = Instant::now();
-    index.remove_worker(WorkerSlot(0));
+    index.clear(WorkerSlot(0));
     println!("remove a worker: {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
 }
 
@@ -88,7 +88,7 @@ fn beside_a_writer(index: &KvIndex, prompts: &Prompts) {
                     let events = prompt.iter().map(|&hash| KvEvent::Stored(hash));
                     index.apply(slot, &events.collect::<Vec<_>>());
                 }
-                index.remove_worker(slot);
+                index.clear(slot);
             }
         });
         lookups("lookup of a known prompt beside a writer", index, &prompts.hashes);

@@ -12,7 +12,7 @@ const BATCH: usize = 1024;
 const GROUP: usize = 16;
 
 /// A worker, as a small number that the caller gives: memory grows with the largest one, and blocks of numbers from 2^23
-/// on are not kept. It may be given to another worker after [`KvIndex::remove_worker`].
+/// on are not kept. It may be given to another worker after [`KvIndex::clear`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerSlot(pub u32);
 
@@ -86,11 +86,6 @@ impl KvIndex {
             }
             self.clear_segment(&mut books, slot, number);
         }
-    }
-
-    /// The worker is gone; its slot may be given to another one.
-    pub fn remove_worker(&self, slot: WorkerSlot) {
-        self.clear(slot);
     }
 
     /// Blocks that the worker holds.

@@ -5,7 +5,7 @@ use crate::link::{Link, Move, ShmLink, TcpLink, Verdict};
 use crate::message::{Hello, Message, PART_UNITS_MAX, VERSION};
 use crate::pool::Chunk;
 use crate::pusher::{PushOutcome, PusherLimits, Slot, TransportChoice};
-use crate::same_host::{PeerPool, boot_id, receive_fd};
+use crate::same_host::{PeerPool, boot_id};
 use crate::sending::{PartPlan, SendAction, Sending, Window};
 use crate::stream::Stream;
 use crate::{HandoffError, HandoffLayout};
@@ -76,34 +76,37 @@ async fn attach(endpoint: &KvEndpoint, settings: &Settings) -> Result<Attached, 
     let choice = settings.limits.transport;
     if choice != TransportChoice::Tcp && !endpoint.unix_socket.is_empty() {
         let shm = timeout(limit, attach_shm(endpoint, settings)).await;
-        match shm.unwrap_or(Err(HandoffError::PeerGone)) {
-            Err(HandoffError::PeerGone | HandoffError::Refused(_))
+        match shm.unwrap_or_else(|_| Err(late())) {
+            Err(error @ (HandoffError::PeerGone(_) | HandoffError::Refused(_)))
                 if choice == TransportChoice::Auto =>
             {
-                tracing::warn!(peer = endpoint.worker_id, "no shared memory, going over tcp");
+                tracing::warn!(peer = endpoint.worker_id, %error, "no shared memory, going over tcp");
             }
             attached => return attached,
         }
     } else if choice == TransportChoice::Shm {
         return Err(HandoffError::Refused("it offers no shared memory".into()));
     }
-    timeout(limit, attach_tcp(endpoint, settings)).await.unwrap_or(Err(HandoffError::PeerGone))
+    timeout(limit, attach_tcp(endpoint, settings)).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> HandoffError {
+    HandoffError::gone("it does not answer")
 }
 
 async fn attach_tcp(endpoint: &KvEndpoint, settings: &Settings) -> Result<Attached, HandoffError> {
-    let stream = TcpStream::connect(&endpoint.tcp).await.map_err(|_| HandoffError::PeerGone)?;
-    stream.set_nodelay(true).map_err(|_| HandoffError::PeerGone)?;
+    let stream = TcpStream::connect(&endpoint.tcp).await.map_err(HandoffError::gone)?;
+    stream.set_nodelay(true).map_err(HandoffError::gone)?;
     let stream = Stream::Tcp(stream);
     let (credit, pool_bytes) = greet(&stream, endpoint, settings, String::new()).await?;
     Ok(attached(settings, stream, Box::new(TcpLink), credit, pool_bytes))
 }
 
 async fn attach_shm(endpoint: &KvEndpoint, settings: &Settings) -> Result<Attached, HandoffError> {
-    let unix = UnixStream::connect(&endpoint.unix_socket).await;
-    let stream = Stream::Unix(unix.map_err(|_| HandoffError::PeerGone)?);
+    let unix = UnixStream::connect(&endpoint.unix_socket).await.map_err(HandoffError::gone)?;
+    let stream = Stream::Unix(unix);
     let (credit, pool_bytes) = greet(&stream, endpoint, settings, boot_id()).await?;
-    let Stream::Unix(unix) = &stream else { return Err(HandoffError::PeerGone) };
-    let fd = receive_fd(unix).await?;
+    let fd = stream.receive_fd().await?;
     let pool = PeerPool::new(fd, pool_bytes as usize)
         .map_err(|error| HandoffError::Refused(format!("cannot use its pool: {error}")))?;
     Ok(attached(settings, stream, Box::new(ShmLink { pool }), credit, pool_bytes))
@@ -179,7 +182,7 @@ impl<'a> Driver<'a> {
                 break error;
             }
             if !open && self.running.is_empty() {
-                break HandoffError::PeerGone;
+                break HandoffError::gone("nothing is left to push");
             }
             let next = self.sending.next_wakeup();
             let next = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
@@ -258,7 +261,7 @@ impl<'a> Driver<'a> {
         &mut self,
         message: Option<Result<Message, HandoffError>>,
     ) -> Result<(), HandoffError> {
-        let message = message.unwrap_or(Err(HandoffError::PeerGone))?;
+        let message = message.unwrap_or_else(|| Err(HandoffError::gone("its reader stopped")))?;
         self.sending.on_message(Instant::now(), message)
     }
 
@@ -279,10 +282,7 @@ impl<'a> Driver<'a> {
             })
             .collect();
         let checksums = moves.iter().map(|unit| unit.from.checksum()).collect();
-        let chunks = self.link.place(moves).map_err(|error| {
-            tracing::warn!(%error, "cannot write into the pool of the other process");
-            HandoffError::PeerGone
-        })?;
+        let chunks = self.link.place(moves).map_err(HandoffError::gone)?;
         self.send(&Message::Part(plan.header(checksums)), &chunks).await
     }
 
@@ -292,7 +292,7 @@ impl<'a> Driver<'a> {
             Verdict::Send => 1,
             Verdict::Drop => 0,
             Verdict::Twice => 2,
-            Verdict::Cut => return Err(HandoffError::PeerGone),
+            Verdict::Cut => return Err(HandoffError::gone("cut by the fault injector")),
         };
         for _ in 0..times {
             self.stream.send(message, chunks, limit).await?;

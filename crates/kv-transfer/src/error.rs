@@ -31,9 +31,9 @@ pub enum HandoffError {
         /// Layer group.
         group: u32,
     },
-    /// The connection broke or could not be made.
-    #[error("the connection to the other worker is gone")]
-    PeerGone,
+    /// The connection broke or could not be made; how.
+    #[error("the connection to the other worker is gone: {0}")]
+    PeerGone(String),
     /// The peer broke the protocol.
     #[error("the other worker broke the hand-off protocol: {0}")]
     Protocol(String),
@@ -55,10 +55,14 @@ impl HandoffError {
             | Self::StalePeer
             | Self::Refused(_)
             | Self::ChecksumMismatch { .. }
-            | Self::PeerGone
+            | Self::PeerGone(_)
             | Self::Protocol(_)
             | Self::OutOfBlocks => ErrorCode::HandoffFailed,
         }
+    }
+
+    pub(crate) fn gone(how: impl std::fmt::Display) -> Self {
+        Self::PeerGone(how.to_string())
     }
 
     pub(crate) fn protocol(what: impl Into<String>) -> Self {

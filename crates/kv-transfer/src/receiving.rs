@@ -282,7 +282,7 @@ impl Receiving {
             | Message::Ack { .. }
             | Message::Done { .. }
             | Message::Failed { .. } => {
-                return Err(HandoffError::protocol("a message that only receivers send"));
+                return Err(HandoffError::protocol("a message that does not belong here"));
             }
         }
         Ok(())
@@ -329,6 +329,7 @@ impl Receiving {
 
     /// The connection is gone, and with it whoever could write through it.
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
+        let closed = || HandoffError::gone("it was closed");
         let of_conn = |i: &Incoming| match &i.phase {
             Phase::Expected => false,
             Phase::Early(peer) | Phase::Asked(peer) => peer.conn == conn,
@@ -341,9 +342,9 @@ impl Receiving {
             match self.transfers.remove(&transfer).map(|i| i.phase) {
                 Some(Phase::Filling(granted)) => {
                     granted.gate.shut();
-                    self.failed_event(transfer, HandoffError::PeerGone);
+                    self.failed_event(transfer, closed());
                 }
-                Some(Phase::Asked(_)) => self.failed_event(transfer, HandoffError::PeerGone),
+                Some(Phase::Asked(_)) => self.failed_event(transfer, closed()),
                 Some(Phase::Revoking { .. }) => {
                     self.actions.push_back(ReceiveAction::Fenced(transfer));
                 }
@@ -355,9 +356,9 @@ impl Receiving {
     /// The connection broke the protocol: its transfers die, but it may still be able to store.
     pub(crate) fn on_broken(&mut self, conn: ConnId, error: &HandoffError) {
         let of_conn = |i: &Incoming| match &i.phase {
-            Phase::Asked(peer) => peer.conn == conn,
+            Phase::Early(peer) | Phase::Asked(peer) => peer.conn == conn,
             Phase::Filling(granted) => granted.peer.conn == conn,
-            Phase::Expected | Phase::Early(_) | Phase::Revoking { .. } => false,
+            Phase::Expected | Phase::Revoking { .. } => false,
         };
         let ids: Vec<TransferId> =
             self.transfers.iter().filter(|(_, i)| of_conn(i)).map(|(id, _)| *id).collect();

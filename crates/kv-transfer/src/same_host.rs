@@ -61,7 +61,8 @@ pub(crate) async fn send_fd(stream: &UnixStream, fd: BorrowedFd<'_>) -> Result<(
     };
     match stream.async_io(Interest::WRITABLE, send).await {
         Ok(1) => Ok(()),
-        Ok(_) | Err(_) => Err(HandoffError::PeerGone),
+        Ok(_) => Err(HandoffError::gone("it takes no descriptor")),
+        Err(error) => Err(HandoffError::gone(error)),
     }
 }
 
@@ -82,6 +83,6 @@ pub(crate) async fn receive_fd(stream: &UnixStream) -> Result<OwnedFd, HandoffEr
     match stream.async_io(Interest::READABLE, receive).await {
         Ok(Some(fd)) => Ok(fd),
         Ok(None) => Err(HandoffError::protocol("no descriptor came with the welcome")),
-        Err(_) => Err(HandoffError::PeerGone),
+        Err(error) => Err(HandoffError::gone(error)),
     }
 }

@@ -35,15 +35,16 @@ async fn session(stream: &Stream, shared: &Shared, conn: ConnId, outbox: mpsc::R
     }
     let error = tokio::select! {
         error = read_all(stream, shared, conn) => error,
-        () = write_all(stream, shared, outbox) => HandoffError::PeerGone,
+        error = write_all(stream, shared, outbox) => error,
     };
-    if error != HandoffError::PeerGone {
+    // Whoever waits for these blocks need not wait for the goodbyes.
+    shared.with(|receiving| receiving.on_broken(conn, &error));
+    if !matches!(error, HandoffError::PeerGone(_)) {
         tracing::warn!(%error, "closing a hand-off connection");
-        let _ = stream.send(&Message::Reject(error.clone()), &[], shared.limits.io_timeout).await;
+        let _ = stream.send(&Message::Reject(error), &[], shared.limits.io_timeout).await;
     }
     if let Stream::Unix(unix) = stream {
         // This side's close proves nothing: the sender can still write into the pool. Its close does.
-        shared.with(|receiving| receiving.on_broken(conn, &error));
         let _ = rustix::net::shutdown(unix, rustix::net::Shutdown::Write);
         drain(stream).await;
     }
@@ -96,12 +97,18 @@ fn check(hello: &Hello, stream: &Stream, shared: &Shared) -> Result<(), HandoffE
     shared.layout.matches(&hello.layout)
 }
 
-async fn write_all(stream: &Stream, shared: &Shared, mut outbox: mpsc::Receiver<Message>) {
+/// Sends what is to be sent until that fails.
+async fn write_all(
+    stream: &Stream,
+    shared: &Shared,
+    mut outbox: mpsc::Receiver<Message>,
+) -> HandoffError {
     while let Some(message) = outbox.recv().await {
-        if stream.send(&message, &[], shared.limits.io_timeout).await.is_err() {
-            return;
+        if let Err(error) = stream.send(&message, &[], shared.limits.io_timeout).await {
+            return error;
         }
     }
+    HandoffError::gone("it reads too slowly")
 }
 
 async fn read_all(stream: &Stream, shared: &Shared, conn: ConnId) -> HandoffError {
@@ -131,7 +138,8 @@ async fn take_part(
         let read = read_units(stream, shared, part, &placement);
         match timeout(shared.limits.io_timeout, read).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(HandoffError::PeerGone),
+            Ok(Err(error)) => return Err(HandoffError::gone(error)),
+            Err(_) => return Err(HandoffError::gone("it stopped within a part")),
         }
     }
     let bytes = shared.layout.unit_bytes(part.group) * part.checksums.len();

@@ -3,8 +3,10 @@
 use crate::HandoffError;
 use crate::message::Message;
 use crate::pool::Chunk;
+use crate::same_host::receive_fd;
 use crate::wire::{decode, encode, header_len};
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -36,6 +38,14 @@ impl Stream {
         match read {
             Ok(0) if !into.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
             read => read,
+        }
+    }
+
+    /// Receives a descriptor; only Unix sockets carry one.
+    pub(crate) async fn receive_fd(&self) -> Result<OwnedFd, HandoffError> {
+        match self {
+            Self::Unix(unix) => receive_fd(unix).await,
+            Self::Tcp(_) => Err(HandoffError::protocol("a descriptor over TCP")),
         }
     }
 
@@ -101,7 +111,8 @@ impl Stream {
         let header = encode(message);
         match timeout(limit, self.write_all(&header, chunks)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(HandoffError::PeerGone),
+            Ok(Err(error)) => Err(HandoffError::gone(error)),
+            Err(_) => Err(HandoffError::gone("it does not read")),
         }
     }
 
@@ -113,13 +124,15 @@ impl Stream {
     /// not a message.
     pub(crate) async fn receive(&self, limit: Duration) -> Result<Message, HandoffError> {
         let mut prefix = [0; 4];
-        self.read_exact(&mut prefix[..1]).await.map_err(|_| HandoffError::PeerGone)?;
+        self.read_exact(&mut prefix[..1]).await.map_err(HandoffError::gone)?;
         let frame = async {
-            self.read_exact(&mut prefix[1..]).await.map_err(|_| HandoffError::PeerGone)?;
+            self.read_exact(&mut prefix[1..]).await.map_err(HandoffError::gone)?;
             let mut header = vec![0; header_len(prefix)?];
-            self.read_exact(&mut header).await.map_err(|_| HandoffError::PeerGone)?;
+            self.read_exact(&mut header).await.map_err(HandoffError::gone)?;
             decode(&header)
         };
-        timeout(limit, frame).await.unwrap_or(Err(HandoffError::PeerGone))
+        timeout(limit, frame)
+            .await
+            .unwrap_or_else(|_| Err(HandoffError::gone("it stopped within a message")))
     }
 }

@@ -222,7 +222,7 @@ fn fault(error: &HandoffError) -> v1::HandoffFault {
         HandoffError::ChecksumMismatch { block, group } => {
             (Kind::ChecksumMismatch, "", *block, *group)
         }
-        HandoffError::PeerGone => (Kind::PeerGone, "", 0, 0),
+        HandoffError::PeerGone(how) => (Kind::PeerGone, how.as_str(), 0, 0),
         HandoffError::Protocol(what) => (Kind::Protocol, what.as_str(), 0, 0),
         HandoffError::Aborted => (Kind::Aborted, "", 0, 0),
         HandoffError::OutOfBlocks => (Kind::OutOfBlocks, "", 0, 0),
@@ -241,7 +241,7 @@ fn fault_in(fault: Option<v1::HandoffFault>) -> HandoffError {
         Kind::ChecksumMismatch => {
             HandoffError::ChecksumMismatch { block: fault.block, group: fault.group }
         }
-        Kind::PeerGone => HandoffError::PeerGone,
+        Kind::PeerGone => HandoffError::PeerGone(fault.detail),
         Kind::Protocol | Kind::Unspecified => HandoffError::Protocol(fault.detail),
         Kind::Aborted => HandoffError::Aborted,
         Kind::OutOfBlocks => HandoffError::OutOfBlocks,

@@ -6,6 +6,7 @@
 
 use crate::error::ModelError;
 use estafette_gguf::TensorView;
+use estafette_kernels::RopeForm;
 use estafette_types::{BlockId, TokenId};
 use std::ops::Range;
 
@@ -62,15 +63,6 @@ impl AttentionShape {
     pub fn width(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
-}
-
-/// Which elements of a head are rotated together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RopeForm {
-    /// (2i, 2i + 1): `llama` GGUF files, whose converter permutes the rows.
-    Interleaved,
-    /// (i, i + d/2): the form of published checkpoints.
-    HalfSplit,
 }
 
 /// Rotary embedding (Su et al. 2021).

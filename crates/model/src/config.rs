@@ -1,8 +1,8 @@
 //! What a file says about its model, checked.
 
-use crate::backend::RopeForm;
 use crate::error::ModelError;
 use estafette_gguf::{GgufFile, Value};
+use estafette_kernels::RopeForm;
 
 /// Architectures there are.
 const SUPPORTED: &str = "llama";
@@ -51,6 +51,7 @@ impl ModelConfig {
         }
         let read = Keys { file, architecture };
         read.refuse_scaling()?;
+        read.refuse_what_is_not_computed()?;
         let hidden = read.size("embedding_length")?;
         let heads = read.size("attention.head_count")?;
         let kv_heads = read.size_or("attention.head_count_kv", heads)?;
@@ -84,10 +85,12 @@ impl ModelConfig {
             "must be a multiple of head_count_kv",
         )?;
         rule(
-            self.head_dim.is_multiple_of(16) && self.head_dim <= 256,
+            self.head_dim.is_multiple_of(16) && (16..=256).contains(&self.head_dim),
             "attention.key_length",
             "heads must have 16, 32, … 256 elements",
         )?;
+        let values = keys.size_or("attention.value_length", self.head_dim)?;
+        rule(values == self.head_dim, "attention.value_length", "must be that of the keys")?;
         rule(
             self.rope_dim.is_multiple_of(2) && self.rope_dim <= self.head_dim,
             "rope.dimension_count",
@@ -113,6 +116,17 @@ struct Keys<'a> {
     file: &'a GgufFile,
     architecture: &'a str,
 }
+
+/// Keys that change a model's arithmetic in ways that are not computed here, and the values with which they do not.
+const NOT_COMPUTED: [(&str, &[f32]); 7] = [
+    ("rope.scaling.factor", &[0.0, 1.0]),
+    ("rope.scale_linear", &[0.0, 1.0]),
+    ("rope.scaling.attn_factor", &[0.0, 1.0]),
+    ("attention.sliding_window", &[0.0]),
+    ("attention.causal", &[1.0]),
+    ("expert_count", &[0.0]),
+    ("logit_scale", &[0.0, 1.0]),
+];
 
 /// No real model is larger in any of these.
 const SIZE_MAX: usize = 1 << 24;
@@ -147,6 +161,20 @@ impl Keys<'_> {
             Some(Value::Text(kind)) if kind == "none" => Ok(()),
             Some(other) => Err(ModelError::metadata(&key, format!("{other:?} is not supported"))),
         }
+    }
+
+    fn refuse_what_is_not_computed(&self) -> Result<(), ModelError> {
+        for (key, neutral) in NOT_COMPUTED {
+            if let Some(value) = self.float(key)?
+                && !neutral.contains(&value)
+            {
+                return Err(ModelError::metadata(
+                    &self.name(key),
+                    format!("{value} is not supported"),
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

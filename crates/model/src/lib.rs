@@ -10,9 +10,10 @@ mod error;
 mod llama;
 mod reference;
 
-pub use backend::{AttentionShape, Backend, Batch, BatchSequence, Room, Rope, RopeForm};
+pub use backend::{AttentionShape, Backend, Batch, BatchSequence, Room, Rope};
 pub use config::ModelConfig;
 pub use error::ModelError;
+pub use estafette_kernels::RopeForm;
 pub use llama::Llama;
 pub use reference::ReferenceBackend;
 
@@ -26,13 +27,17 @@ pub enum Model<B: Backend> {
 }
 
 impl<B: Backend> Model<B> {
-    /// Loads the weights of `file` into `backend`, with room for steps of this size.
+    /// Loads the weights of `file`, which `config` was read from, into `backend`, with room for steps of this size.
     ///
     /// # Errors
-    /// When the architecture is not supported, or a tensor is missing or has another shape.
-    pub fn load(file: &GgufFile, backend: &mut B, room: Room) -> Result<Self, ModelError> {
-        let config = ModelConfig::from_gguf(file)?;
-        Ok(Self::Llama(Llama::load(file, &config, backend, room)?))
+    /// When a tensor is missing, has another shape, or is not known.
+    pub fn load(
+        file: &GgufFile,
+        config: &ModelConfig,
+        backend: &mut B,
+        room: Room,
+    ) -> Result<Self, ModelError> {
+        Ok(Self::Llama(Llama::load(file, config, backend, room)?))
     }
 
     /// Runs the batch; logits are then in [`Model::logits`]. `on_layer(l)` is called as soon as the keys and values of
@@ -46,6 +51,13 @@ impl<B: Backend> Model<B> {
     ) {
         match self {
             Self::Llama(llama) => llama.forward(backend, batch, cache, on_layer),
+        }
+    }
+
+    /// How positions get into the heads.
+    pub fn rope(&self) -> &Rope {
+        match self {
+            Self::Llama(llama) => llama.rope(),
         }
     }
 

@@ -5,6 +5,8 @@ use crate::backend::{AttentionShape, Backend, Batch, Room, Rope};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use estafette_gguf::{GgufFile, TensorView};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 #[derive(Debug)]
 struct Layer<B: Backend> {
@@ -43,7 +45,8 @@ impl<B: Backend> Llama<B> {
     /// Loads the weights.
     ///
     /// # Errors
-    /// When a tensor is missing or has another shape than the metadata says.
+    /// When a tensor is missing or has another shape than the metadata says, or one is there that this architecture does
+    /// not have.
     pub fn load(
         file: &GgufFile,
         config: &ModelConfig,
@@ -57,21 +60,23 @@ impl<B: Backend> Llama<B> {
             head_dim: c.head_dim,
             scale: 1.0 / (c.head_dim as f32).sqrt(),
         };
+        let tensors = Tensors::new(file);
         let embedding =
-            backend.load_linear(&[tensor(file, "token_embd.weight", c.vocab_size, c.hidden)?])?;
+            backend.load_linear(&[tensors.get("token_embd.weight", c.vocab_size, c.hidden)?])?;
         let head = match file.tensor("output.weight") {
             None => None,
-            Some(_) => Some(backend.load_linear(&[tensor(
-                file,
-                "output.weight",
-                c.vocab_size,
-                c.hidden,
-            )?])?),
+            Some(view) => {
+                let view = tensors.get(view.name, c.vocab_size, c.hidden)?;
+                Some(backend.load_linear(&[view])?)
+            }
         };
         let layers = (0..c.num_layers)
-            .map(|i| Layer::load(file, c, &shape, backend, i))
+            .map(|i| Layer::load(&tensors, c, &shape, backend, i))
             .collect::<Result<_, _>>()?;
-        let output_norm = backend.load_vector(&tensor(file, "output_norm.weight", 1, c.hidden)?)?;
+        let output_norm =
+            backend.load_vector(&tensors.get("output_norm.weight", 1, c.hidden)?)?;
+        let rope = rope(&tensors, c)?;
+        tensors.refuse_the_rest()?;
         let wanted = backend.new_matrix(room.logit_rows, c.hidden)?;
         let logits = backend.new_matrix(room.logit_rows, c.vocab_size)?;
         let mut matrix = |width| backend.new_matrix(room.rows, width);
@@ -81,7 +86,7 @@ impl<B: Backend> Llama<B> {
             output_norm,
             head,
             shape,
-            rope: rope(file, c)?,
+            rope,
             eps: c.norm_eps,
             x: matrix(c.hidden)?,
             wanted,
@@ -124,6 +129,11 @@ impl<B: Backend> Llama<B> {
         backend.linear(head, &self.normed, &mut self.logits);
     }
 
+    /// How positions get into the heads.
+    pub fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
     /// `[logit rows, vocabulary]` of the last batch.
     pub fn logits(&self) -> &B::Matrix {
         &self.logits
@@ -132,15 +142,14 @@ impl<B: Backend> Llama<B> {
 
 impl<B: Backend> Layer<B> {
     fn load(
-        file: &GgufFile,
+        tensors: &Tensors<'_>,
         c: &ModelConfig,
         shape: &AttentionShape,
         backend: &mut B,
         index: usize,
     ) -> Result<Self, ModelError> {
-        let get = |name: &str, rows, cols| {
-            tensor(file, &format!("blk.{index}.{name}.weight"), rows, cols)
-        };
+        let get =
+            |name: &str, rows, cols| tensors.get(&format!("blk.{index}.{name}.weight"), rows, cols);
         let (q, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
         Ok(Self {
             attn_norm: backend.load_vector(&get("attn_norm", 1, c.hidden)?)?,
@@ -160,28 +169,48 @@ impl<B: Backend> Layer<B> {
     }
 }
 
-/// A tensor of exactly this shape.
-fn tensor<'a>(
+/// The file's tensors, and which of them the model has read.
+struct Tensors<'a> {
     file: &'a GgufFile,
-    name: &str,
-    rows: usize,
-    cols: usize,
-) -> Result<TensorView<'a>, ModelError> {
-    let view = file.tensor(name).ok_or_else(|| ModelError::MissingTensor(name.into()))?;
-    if (view.rows, view.cols) != (rows, cols) {
-        let problem = format!("is {} × {}, not {rows} × {cols}", view.rows, view.cols);
-        return Err(ModelError::tensor(name, problem));
-    }
-    Ok(view)
+    read: RefCell<BTreeSet<&'a str>>,
 }
 
-fn rope(file: &GgufFile, c: &ModelConfig) -> Result<Rope, ModelError> {
-    let freq_factors = match file.tensor("rope_freqs.weight") {
+impl<'a> Tensors<'a> {
+    fn new(file: &'a GgufFile) -> Self {
+        Self { file, read: RefCell::default() }
+    }
+
+    /// A tensor of exactly this shape.
+    fn get(&self, name: &str, rows: usize, cols: usize) -> Result<TensorView<'a>, ModelError> {
+        let view = self.file.tensor(name).ok_or_else(|| ModelError::MissingTensor(name.into()))?;
+        if (view.rows, view.cols) != (rows, cols) {
+            let problem = format!("is {} × {}, not {rows} × {cols}", view.rows, view.cols);
+            return Err(ModelError::tensor(name, problem));
+        }
+        self.read.borrow_mut().insert(view.name);
+        Ok(view)
+    }
+
+    /// A tensor that nobody has read is part of a model that is not computed here: without it every answer is wrong.
+    fn refuse_the_rest(&self) -> Result<(), ModelError> {
+        let read = self.read.borrow();
+        match self.file.tensor_names().find(|name| !read.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(ModelError::tensor(name, "is not part of a llama as computed here")),
+        }
+    }
+}
+
+fn rope(tensors: &Tensors<'_>, c: &ModelConfig) -> Result<Rope, ModelError> {
+    let freq_factors = match tensors.file.tensor("rope_freqs.weight") {
         None => None,
         Some(view) => {
-            let view = tensor(file, view.name, 1, c.rope_dim / 2)?;
+            let view = tensors.get(view.name, 1, c.rope_dim / 2)?;
             let mut factors = vec![0.0; view.cols];
             estafette_kernels::dequantize(view.ty, view.data, &mut factors);
+            if let Some(bad) = factors.iter().find(|f| !(f.is_finite() && **f > 0.0)) {
+                return Err(ModelError::tensor(view.name, format!("{bad} divides no frequency")));
+            }
             Some(factors)
         }
     };

@@ -1,9 +1,9 @@
 //! The `reference` backend: plain f32, one row after the other, short and obviously right. Keys and values stay f32.
 
-use crate::backend::{AttentionShape, Backend, Batch, BatchSequence, Rope, RopeForm};
+use crate::backend::{AttentionShape, Backend, Batch, BatchSequence, Rope};
 use crate::error::ModelError;
 use estafette_gguf::TensorView;
-use estafette_kernels::dequantize;
+use estafette_kernels::{RopeForm, dequantize};
 use estafette_types::TokenId;
 
 /// Knows nothing; its work is in its methods.
@@ -45,13 +45,10 @@ impl ReferenceBackend {
         block_size: usize,
         width: usize,
     ) -> PagedCache {
-        let empty = vec![f32::NAN; num_blocks * block_size * width];
-        PagedCache {
-            keys: vec![empty.clone(); layers],
-            values: vec![empty; layers],
-            width,
-            block_size,
-        }
+        // What was never stored must not be read: while debugging it is poison. Zeros take no memory until they are used.
+        let empty = if cfg!(debug_assertions) { f32::NAN } else { 0.0 };
+        let pool = || (0..layers).map(|_| vec![empty; num_blocks * block_size * width]).collect();
+        PagedCache { keys: pool(), values: pool(), width, block_size }
     }
 }
 

@@ -26,6 +26,7 @@ fn worker(slot: u32, rng: &mut SplitMix64) -> Candidate {
             ..LoadRecord::default()
         },
         draining: rng.below(50) == 0,
+        affinity: 0,
         cached_blocks: (rng.below(10) / 9 * rng.below(100)) as u32,
         max_num_seqs: 64,
         max_waiting: 64,
@@ -49,7 +50,8 @@ fn main() {
         let mut times: Vec<_> = (0..DECISIONS)
             .map(|_| {
                 let prompt_tokens = 100 + rng.below(8_000) as u32;
-                let request = Request { prompt_tokens, block_size: 16, max_tokens: 256 };
+                let request =
+                    Request { prompt_tokens, block_size: 16, max_tokens: 256, session: None };
                 let began = Instant::now();
                 let _decision = black_box(choose(&request, &prefill, &decode, &config, &mut rng));
                 began.elapsed()

@@ -12,6 +12,8 @@ pub struct Request {
     pub block_size: u32,
     /// The longest answer that was asked for.
     pub max_tokens: u32,
+    /// Hash of the session that it belongs to, if it says so.
+    pub session: Option<u64>,
 }
 
 /// A worker that is known well enough to be chosen: its snapshot is complete. A worker without a load record must be
@@ -34,6 +36,8 @@ pub struct Candidate {
     pub pending: Pending,
     /// Its step-time curve: [`crate::StepModel::cost`].
     pub step: StepCost,
+    /// How much the request's session belongs here: the highest one is preferred.
+    pub affinity: u64,
 }
 
 /// Why a worker cannot take the request.

@@ -79,11 +79,11 @@ pub fn choose(
     let scorer = Scorer::new(request, config);
     let decode_scores = DecodeScores::new(&scorer, decode);
     let (aggregated_scores, decode_pressure) = decode_scores.aggregated.finish(&scorer);
-    let aggregated =
-        pick(decode, &aggregated_scores, config, rng).ok_or_else(|| no_choice(&scorer, decode))?;
-    let streamer = pick(decode, &decode_scores.decode, config, rng);
+    let aggregated = pick(request, decode, &aggregated_scores, config, rng)
+        .ok_or_else(|| no_choice(&scorer, decode))?;
+    let streamer = pick(request, decode, &decode_scores.decode, config, rng);
     let (prefill_scores, prefill_pressure) = Scores::prefill(&scorer, prefill).finish(&scorer);
-    let prefiller = pick(prefill, &prefill_scores, config, rng);
+    let prefiller = pick(request, prefill, &prefill_scores, config, rng);
     let alone = scorer.aggregated(aggregated).under(decode_pressure);
     let (Some(prefiller), Some(streamer)) = (prefiller, streamer) else {
         return Ok(on_one(&scorer, aggregated, &alone, Reason::NoPrefillWorker, None));
@@ -224,8 +224,9 @@ fn no_choice(scorer: &Scorer<'_>, decode: &[Candidate]) -> NoChoice {
     if decode.iter().any(full) { NoChoice::Saturated } else { NoChoice::NoWorker }
 }
 
-/// One of the best, at random among equals.
+/// The session's own worker if it is about as good as the best, else one of the best, at random among equals.
 fn pick<'a>(
+    request: &Request,
     pool: &'a [Candidate],
     scores: &[f64],
     config: &RoutingConfig,
@@ -234,6 +235,14 @@ fn pick<'a>(
     let best = scores.iter().copied().fold(f64::INFINITY, f64::min);
     if !best.is_finite() {
         return None;
+    }
+    if request.session.is_some() {
+        let limit = best + config.affinity_seconds + config.affinity_ratio * best;
+        let able = pool.iter().zip(scores).filter(|(_, score)| score.is_finite());
+        let own = able.max_by_key(|(candidate, _)| candidate.affinity);
+        if let Some((own, _)) = own.filter(|(_, score)| **score <= limit) {
+            return Some(own);
+        }
     }
     let limit = best + config.tie_seconds + config.tie_ratio * best;
     let ties = scores.iter().filter(|score| **score <= limit).count() as u64;

@@ -19,6 +19,10 @@ pub struct RoutingConfig {
     pub deflection_margin_seconds: f64,
     /// See `deflection_margin_seconds`.
     pub deflection_margin_ratio: f64,
+    /// A session's own worker is chosen when its score is within this time, and this share, of the best.
+    pub affinity_seconds: f64,
+    /// See `affinity_seconds`.
+    pub affinity_ratio: f64,
     /// A decode worker that has to compute at most this many tokens, and at most half of the prompt, needs no margin.
     pub append_tokens: u32,
     /// Scores that differ by less are equal, and drawn among: learned curves are never equal to the last bit, and a
@@ -38,6 +42,8 @@ impl Default for RoutingConfig {
             hand_off_seconds_per_token: 5e-6,
             deflection_margin_seconds: 0.05,
             deflection_margin_ratio: 0.1,
+            affinity_seconds: 0.05,
+            affinity_ratio: 0.1,
             append_tokens: 512,
             tie_seconds: 0.0005,
             tie_ratio: 0.005,

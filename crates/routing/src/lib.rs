@@ -5,8 +5,10 @@
 //! (queue ahead, its own uncached prompt, hand-off, decoding) plus what its choice makes others wait.
 //! [`explain`] gives every term for every candidate; [`choose`] computes the same terms and keeps none of them.
 //!
+//! - [`Fleet`]: the workers that are there, with everything that a decision needs of them.
 //! - [`Receipts`]: what was dispatched and is not yet in the worker's own record, so that a burst between two records
 //!   does not herd onto one worker.
+//! - [`WaitingRoom`]: who is sent next when every worker is full.
 //! - [`StepModel`]: each worker's own step-time curve, learned from its records.
 #![forbid(unsafe_code)]
 
@@ -15,13 +17,17 @@ mod choose;
 mod config;
 mod cost;
 mod explain;
+mod fleet;
 mod receipts;
 mod step;
+mod waiting;
 
 pub use candidate::{Candidate, Filtered, Request};
 pub use choose::{Choice, Decision, NoChoice, Reason, choose};
 pub use config::RoutingConfig;
 pub use cost::Terms;
 pub use explain::{Explained, Explanation, explain};
+pub use fleet::{Fleet, FleetWorker, WorkerTraits};
 pub use receipts::{Booking, Pending, Receipt, Receipts};
 pub use step::{StepCost, StepModel};
+pub use waiting::{Place, QueueOrder, RoomFull, Waiter, WaitingRoom};

@@ -26,21 +26,34 @@ pub enum ReserveError {
         /// There.
         free: u64,
     },
+    /// Not now; when running sequences end there may be a place.
+    #[error("all {max_num_seqs} places in the batch are taken")]
+    BatchFull {
+        /// Places there are.
+        max_num_seqs: u32,
+    },
     /// It ended, fell back, or never was.
     #[error("no sequence waits for this hand-off")]
     Unknown,
 }
 
 impl Scheduler {
-    /// Reserves blocks for the whole prompt, all or nothing. Cached blocks may be evicted for it, running
-    /// sequences are never preempted. A second call gives the same blocks.
+    /// Reserves blocks for the whole prompt, all or nothing, and a place in the batch. Cached blocks may be
+    /// evicted for it, running sequences are never preempted. A second call gives the same blocks. Whoever
+    /// reserves sees to it that [`Scheduler::adopt`] or [`Scheduler::fall_back`] follows in bounded time: until
+    /// then the place stays empty.
     ///
     /// # Errors
-    /// When there are too few blocks, or nobody waits.
+    /// When there are too few blocks or places, or nobody waits.
     pub fn reserve(&mut self, id: SequenceId) -> Result<Reservation, ReserveError> {
+        let has_place = self.free_places() > 0;
+        let max_num_seqs = self.config.max_num_seqs;
         let sequence = self.sequences.get_mut(&id).ok_or(ReserveError::Unknown)?;
         if sequence.status != Status::AwaitingKv {
             return Err(ReserveError::Unknown);
+        }
+        if sequence.table.blocks().is_empty() && !has_place {
+            return Err(ReserveError::BatchFull { max_num_seqs });
         }
         if sequence.table.blocks().is_empty() {
             // Here a fully cached prompt may be shared whole: its first token is computed elsewhere.
@@ -68,13 +81,13 @@ impl Scheduler {
         sequence.high_water = sequence.prompt_len;
         sequence.next_index = 1;
         let ended = sequence.push_token(first, self.longest);
-        self.running.push(id);
+        self.start_running(id);
         self.publish(id);
         ended.and_then(|reason| self.finish(id, reason)).into_iter().collect()
     }
 
-    /// The hand-off failed and nobody can write its blocks any more: the prompt is computed here, next in
-    /// turn, and tokens are reported from index 0.
+    /// The hand-off failed and nobody can write its blocks any more: the prompt is computed here when
+    /// its turn by age comes, and tokens are reported from index 0.
     pub fn fall_back(&mut self, id: SequenceId) {
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
         if sequence.status != Status::AwaitingKv {
@@ -85,7 +98,7 @@ impl Scheduler {
         sequence.status = Status::Waiting;
         sequence.num_published = 0;
         self.blocks.release(table);
-        self.waiting.push_front(id);
+        self.waiting.insert(id);
     }
 
     /// Keeps the blocks of `id` for a hand-off that still reads or writes them, although its sequence ends now.

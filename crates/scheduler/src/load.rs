@@ -46,7 +46,12 @@ impl Scheduler {
     fn uncached_tokens(&self, sequence: &Sequence) -> u64 {
         let block_size = self.config.block_size as usize;
         let shareable = sequence.max_shared_blocks(block_size).min(sequence.hashes.len());
-        let cached = self.blocks.match_prefix(&sequence.hashes[..shareable]) * block_size;
-        (sequence.tokens.len() - cached) as u64
+        // Asked after every step for everything that waits: only what may have changed is looked up.
+        let evictions = self.blocks.evictions();
+        let (when, found) = sequence.found_cached.get();
+        let known = if when == evictions { found } else { 0 };
+        let cached = known + self.blocks.match_prefix(&sequence.hashes[known..shareable]);
+        sequence.found_cached.set((evictions, cached));
+        (sequence.tokens.len() - cached * block_size) as u64
     }
 }

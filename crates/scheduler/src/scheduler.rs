@@ -4,7 +4,7 @@ use crate::plan::{ScheduledSequence, StepEvent, StepPlan};
 use crate::sequence::{Mode, NewSequence, Sequence, Status};
 use estafette_kv_cache::{BlockManager, BlockTable, IntegrityError};
 use estafette_types::{BlockHash, FinishReason, KvEvent, SequenceId, TokenId, Usage};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// The limits that the scheduler keeps.
@@ -16,7 +16,7 @@ pub struct SchedulerConfig {
     pub num_blocks: u32,
     /// The most rows in one step.
     pub max_num_batched_tokens: u32,
-    /// The most sequences that run at once.
+    /// The most sequences that run at once, or have a place because their KV is arriving.
     pub max_num_seqs: u32,
     /// The most sequences that wait, for their turn or for a hand-off.
     pub max_waiting: u32,
@@ -62,8 +62,8 @@ pub struct Scheduler {
     pub(crate) longest: usize,
     pub(crate) blocks: BlockManager,
     pub(crate) sequences: BTreeMap<SequenceId, Sequence>,
-    /// In the order in which they will run; preempted ones are in front.
-    pub(crate) waiting: VecDeque<SequenceId>,
+    /// In the order in which they will run: oldest first, wherever they come from. Ids grow with time.
+    pub(crate) waiting: BTreeSet<SequenceId>,
     /// Oldest first.
     pub(crate) running: Vec<SequenceId>,
     /// Blocks of finished prompts that a hand-off still reads.
@@ -81,7 +81,7 @@ impl Scheduler {
             longest: pool_tokens.min(config.max_model_len as usize),
             blocks: BlockManager::new(config.num_blocks, config.block_size),
             sequences: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeSet::new(),
             running: Vec::new(),
             held: BTreeMap::new(),
             done: Usage::default(),
@@ -113,7 +113,7 @@ impl Scheduler {
         let id = new.id;
         let sequence = Sequence::new(new);
         if sequence.status == Status::Waiting {
-            self.waiting.push_back(id);
+            self.waiting.insert(id);
         }
         self.sequences.insert(id, sequence);
         Ok(())
@@ -137,7 +137,7 @@ impl Scheduler {
     pub(crate) fn remove(&mut self, id: SequenceId) -> Option<Sequence> {
         let sequence = self.sequences.remove(&id)?;
         match sequence.status {
-            Status::Waiting => self.waiting.retain(|other| *other != id),
+            Status::Waiting => drop(self.waiting.remove(&id)),
             Status::Running => self.running.retain(|other| *other != id),
             Status::AwaitingKv => {}
         }
@@ -190,7 +190,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes the blocks away and puts the sequence in front of the queue. What it had computed may still be in
+    /// Takes the blocks away and puts the sequence back into the queue. What it had computed may still be in
     /// the cache when it comes back.
     fn preempt(&mut self, id: SequenceId) {
         self.running.retain(|other| *other != id);
@@ -200,14 +200,15 @@ impl Scheduler {
             sequence.num_published = 0;
             sequence.status = Status::Waiting;
             self.blocks.release(table);
-            self.waiting.push_front(id);
+            self.waiting.insert(id);
         }
     }
 
     /// Moves sequences from the queue into the batch while there are rows, places and blocks.
     fn admit(&mut self, plan: &mut StepPlan, budget: &mut usize) {
-        while *budget > 0 && self.running.len() < self.config.max_num_seqs as usize {
-            let Some(&id) = self.waiting.front() else { return };
+        let mut places = self.free_places();
+        while *budget > 0 && places > 0 {
+            let Some(&id) = self.waiting.first() else { return };
             let Some(sequence) = self.sequences.get_mut(&id) else { return };
             let block_size = self.config.block_size as usize;
             let max_shared = sequence.max_shared_blocks(block_size);
@@ -220,10 +221,23 @@ impl Scheduler {
             sequence.num_published = shared;
             sequence.status = Status::Running;
             sequence.start_from_cache(shared * block_size);
-            self.waiting.pop_front();
-            self.running.push(id);
+            self.waiting.remove(&id);
+            self.start_running(id);
+            places -= 1;
             *budget -= self.push_rows(id, plan, *budget);
         }
+    }
+
+    /// Places in the batch that nobody has: neither a running sequence nor one whose KV is arriving.
+    pub(crate) fn free_places(&self) -> usize {
+        let reserved = self.sequences.values().filter(|sequence| sequence.has_reserved()).count();
+        (self.config.max_num_seqs as usize).saturating_sub(self.running.len() + reserved)
+    }
+
+    /// Puts `id` into the batch, behind those that are older.
+    pub(crate) fn start_running(&mut self, id: SequenceId) {
+        let place = self.running.partition_point(|other| *other < id);
+        self.running.insert(place, id);
     }
 
     /// Adds the next rows of `id` to the plan, `budget` at most; how many.
@@ -307,7 +321,7 @@ impl Scheduler {
 
     /// The sequence that is admitted next, when there is room for it.
     pub fn next_waiting(&self) -> Option<SequenceId> {
-        self.waiting.front().copied()
+        self.waiting.first().copied()
     }
 
     /// Whether no sequence is known and no block is held.

@@ -1,9 +1,8 @@
 //! A request inside the engine.
 
 use estafette_kv_cache::BlockTable;
-use estafette_types::{
-    BlockHash, BlockId, FinishReason, HashSeed, Limits, SequenceId, TokenId, Usage,
-};
+use estafette_types::{BlockHash, FinishReason, HashSeed, Limits, SequenceId, TokenId, Usage};
+use std::cell::Cell;
 
 /// Where a sequence's prompt is computed and where its answer comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +64,8 @@ pub struct Sequence {
     pub(crate) usage: Usage,
     /// Index in the answer of the next token to report.
     pub(crate) next_index: u32,
+    /// What the load record found: after so many evictions so many of its first blocks were cached.
+    pub(crate) found_cached: Cell<(u64, usize)>,
 }
 
 impl Sequence {
@@ -84,6 +85,7 @@ impl Sequence {
             high_water: 0,
             usage: Usage::default(),
             next_index: 0,
+            found_cached: Cell::default(),
         }
     }
 
@@ -97,19 +99,14 @@ impl Sequence {
         self.prompt_len
     }
 
-    /// Tokens whose KV is in the blocks.
-    pub fn num_computed(&self) -> usize {
-        self.num_computed
-    }
-
-    /// Its blocks, in the order of its tokens.
-    pub fn block_table(&self) -> &[BlockId] {
-        self.table.blocks()
-    }
-
     /// Tokens whose KV is still to be computed; the last one's gives the next token.
     pub(crate) fn num_pending(&self) -> usize {
         self.tokens.len() - self.num_computed
+    }
+
+    /// Its KV is arriving, into blocks that it has.
+    pub(crate) fn has_reserved(&self) -> bool {
+        self.status == Status::AwaitingKv && !self.table.blocks().is_empty()
     }
 
     /// Only the newest token is to be computed, and the prompt is done.

@@ -51,6 +51,8 @@ catalogue! {
         "Requests that were answered, by endpoint and by the code of the answer (`ok` or a stable error code).";
     REQUESTS_RUNNING = "estafette_requests_running", Gauge, Count,
         "Requests in work now.";
+    REQUESTS_WAITING = "estafette_requests_waiting", Gauge, Count,
+        "Requests that wait in the router because every worker's queue is full.";
     REQUEST_SECONDS = "estafette_request_seconds", Histogram, Seconds,
         "From the arrival of a request to the end of its answer, by endpoint.";
     TTFT_SECONDS = "estafette_time_to_first_token_seconds", Histogram, Seconds,
@@ -62,7 +64,7 @@ catalogue! {
     ROUTES = "estafette_routes_total", Counter, Count,
         "Routing decisions by kind: disaggregated, aggregated, or refused (saturated, no_worker).";
     RETRIES = "estafette_retries_total", Counter, Count,
-        "Requests that were sent to other workers because the first ones failed before the first token.";
+        "Requests that were sent to other workers because the first ones failed.";
     WORKERS = "estafette_workers", Gauge, Count,
         "Workers that can be chosen, by role.";
     WORKER_WAITING = "estafette_worker_waiting_sequences", Gauge, Count,

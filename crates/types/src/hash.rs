@@ -7,7 +7,7 @@
 
 use crate::TokenId;
 use std::fmt;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// The hash of a full block and of everything before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +67,11 @@ pub fn block_hashes(seed: HashSeed, tokens: &[TokenId], block_size: usize) -> Ve
             parent
         })
         .collect()
+}
+
+/// A hash of a name: of a worker, of a session. The same in every process.
+pub fn name_hash(name: &str) -> u64 {
+    xxh3_64(name.as_bytes())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod usage;
 mod worker_state;
 
 pub use error_code::ErrorCode;
-pub use hash::{BlockHash, HashSeed, block_hashes};
+pub use hash::{BlockHash, HashSeed, block_hashes, name_hash};
 pub use id::{BlockId, Incarnation, RequestId, SequenceId, TokenId, TransferId, WorkerId};
 pub use rng::{SplitMix64, unit_f32};
 pub use sampling::{

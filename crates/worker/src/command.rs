@@ -1,9 +1,7 @@
 //! What the sockets ask of the engine's thread. One bounded queue: the thread sees everything in one order.
 
 use estafette_proto::v1;
-use estafette_types::{
-    BlockHash, ErrorCode, Limits, SamplingParams, SequenceId, TokenId, TransferId,
-};
+use estafette_types::{BlockHash, Limits, SamplingParams, SequenceId, TokenId, TransferId};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -94,13 +92,4 @@ pub fn forward<T: Send + 'static>(mut reports: mpsc::Receiver<T>, commands: Comm
             }
         }
     });
-}
-
-/// The gRPC status for `code`: the stable code travels in the metadata.
-pub fn status(code: ErrorCode, message: impl Into<String>) -> Status {
-    let mut status = Status::new(code.grpc_status().into(), message);
-    if let Ok(value) = code.as_str().parse() {
-        status.metadata_mut().insert(estafette_proto::ERROR_CODE_KEY, value);
-    }
-    status
 }

@@ -3,10 +3,10 @@
 //! It is the only one to touch the engine, so what it does between two steps is atomic for everybody else. It
 //! sleeps when there is nothing to run.
 
-use crate::command::{Command, Leg, LegStart, status};
+use crate::command::{Command, Leg, LegStart};
 use crate::state::StatePublisher;
 use estafette_engine::{Engine, EngineEvent, StepObserver};
-use estafette_proto::v1;
+use estafette_proto::{status, v1};
 use estafette_scheduler::{AddError, Mode, NewSequence};
 use estafette_types::{ErrorCode, FinishReason, HashSeed, LoadRecord, Role, SequenceId, Usage};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,7 +104,7 @@ impl<H: HandOff> EngineLoop<H> {
 
     /// Handles the commands that are there, waiting for one when the engine has nothing to run. False: stop.
     fn take_commands(&mut self, busy: bool) -> bool {
-        let mut next = if busy {
+        let first = if busy {
             self.commands.try_recv().ok()
         } else {
             match self.commands.recv_timeout(self.idle_wait()) {
@@ -113,13 +113,11 @@ impl<H: HandOff> EngineLoop<H> {
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
         };
-        for _ in 0..COMMANDS_PER_STEP {
-            match next {
-                None => break,
-                Some(Command::Stop) => return false,
-                Some(command) => self.handle(command),
+        for command in batch(first, &self.commands, COMMANDS_PER_STEP) {
+            match command {
+                Command::Stop => return false,
+                command => self.handle(command),
             }
-            next = self.commands.try_recv().ok();
         }
         true
     }
@@ -247,6 +245,11 @@ impl<H: HandOff> EngineLoop<H> {
     }
 }
 
+/// `first` and what waits in the queue, at most `most`; the rest stays there.
+fn batch<T>(first: Option<T>, queue: &Receiver<T>, most: usize) -> Vec<T> {
+    first.into_iter().chain(queue.try_iter()).take(most).collect()
+}
+
 fn finished(reason: FinishReason, usage: Usage) -> v1::RunEvent {
     let reason = v1::FinishReason::from(reason).into();
     let finished = v1::Finished { reason, usage: Some(usage.into()) };
@@ -262,3 +265,6 @@ fn refusal(error: &AddError) -> Status {
     };
     status(code, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub struct Identity {
     pub address: String,
     /// Where it takes KV blocks; decode workers only.
     pub kv: Option<v1::KvEndpoint>,
-    /// SHA-256 of the model file's header.
+    /// Of the model file: see `GgufFile::digest`.
     pub model_digest: Vec<u8>,
     /// Equal ids mean bit-identical tokens.
     pub numerics_id: String,

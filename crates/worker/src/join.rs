@@ -20,7 +20,7 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Joins `router` again and again until `leave` turns true.
 ///
 /// # Errors
-/// Only a refusal that no retry can mend: the router serves another model, or the like.
+/// Only a refusal that no retry can mend: the router serves another model, another worker has this one's name.
 pub(crate) async fn keep_joined(
     identity: Arc<Identity>,
     router: String,
@@ -33,7 +33,8 @@ pub(crate) async fn keep_joined(
             _ = leave.wait_for(|leave| *leave) => return Ok(()),
         };
         if let Err(status) = ended {
-            if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument) {
+            let refused = [Code::FailedPrecondition, Code::InvalidArgument, Code::AlreadyExists];
+            if refused.contains(&status.code()) {
                 return Err(status);
             }
             tracing::debug!(%router, error = %status.message(), "not joined, trying again");

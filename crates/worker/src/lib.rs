@@ -14,7 +14,7 @@ mod service;
 mod setup;
 mod state;
 
-pub use command::{Command, CommandSender, Leg, LegStart, forward, status};
+pub use command::{Command, CommandSender, Leg, LegStart, forward};
 pub use engine_loop::HandOff;
 pub use error::WorkerError;
 pub use identity::Identity;

@@ -7,14 +7,14 @@ use crate::identity::Identity;
 use crate::join::keep_joined;
 use crate::service::WorkerService;
 use crate::setup::{Setup, setup};
-use estafette_config::{Transport, WorkerSettings};
+use estafette_config::{Transport, WorkerSettings, process_seed};
 use estafette_engine::{BLOCK_SIZE, KvPool};
 use estafette_proto::v1;
 use estafette_types::{Incarnation, Role, SplitMix64, WorkerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -43,10 +43,12 @@ pub struct Foundation<T> {
     pub id: WorkerId,
     /// Of this process.
     pub incarnation: Incarnation,
-    /// SHA-256 of the model file's header.
+    /// Of the model file: see `GgufFile::digest`.
     pub model_digest: [u8; 32],
     /// Equal ids mean bit-identical tokens.
     pub numerics_id: String,
+    /// Token ids are below this.
+    pub vocab_size: u32,
     /// How KV may travel.
     pub transport: Transport,
     /// Where KV arrives.
@@ -99,18 +101,13 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
     })
 }
 
-/// A name and an incarnation that no other process has: the clock and the process id are enough.
-fn draw() -> SplitMix64 {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-    SplitMix64::new((nanos as u64) ^ (u64::from(std::process::id()) << 32))
-}
-
 fn foundation<H: HandOff>(
     settings: &WorkerSettings,
     setup: &Setup,
     commands: CommandSender<H::Event>,
 ) -> Foundation<H::Event> {
-    let incarnation = draw().next_u64();
+    // Mixed, since names show its upper half.
+    let incarnation = SplitMix64::new(process_seed()).next_u64();
     let drawn = || WorkerId(format!("{}-{:08x}", H::ROLE, incarnation >> 32));
     Foundation {
         pool: setup.engine.executor().kv_pool().cloned(),
@@ -119,6 +116,7 @@ fn foundation<H: HandOff>(
         incarnation: Incarnation(incarnation),
         model_digest: setup.model_digest,
         numerics_id: setup.engine.executor().numerics_id(),
+        vocab_size: setup.vocab_size,
         transport: settings.transport,
         kv_listen: settings.kv_listen,
         commands,
@@ -166,7 +164,8 @@ struct StopOnDrop<T>(CommandSender<T>);
 
 impl<T> Drop for StopOnDrop<T> {
     fn drop(&mut self) {
-        // Fails when the thread has ended already, which is what is wanted.
+        // Fails when the thread has ended already, which is what is wanted, and when the queue is full; then the thread ends
+        // when the last sender of commands is gone.
         drop(self.0.try_send(Command::Stop));
     }
 }

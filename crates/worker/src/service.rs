@@ -1,9 +1,9 @@
 //! The gRPC services of a worker. They check what arrives, hand it to the engine's thread and carry back
 //! what that thread says.
 
-use crate::command::{Command, CommandSender, Leg, LegStart, put, status};
+use crate::command::{Command, CommandSender, Leg, LegStart, put};
 use crate::identity::Identity;
-use estafette_proto::{hashes_from_bytes, v1};
+use estafette_proto::{hashes_from_bytes, status, v1};
 use estafette_types::{ErrorCode, Limits, Role, SamplingParams, SequenceId, TransferId};
 use std::pin::Pin;
 use std::sync::Arc;

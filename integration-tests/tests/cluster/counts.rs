@@ -2,6 +2,7 @@
 //! block is free or cached at the end.
 
 use estafette_integration_tests::cluster::{Cluster, chat_body};
+use estafette_integration_tests::eventually;
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::thread;
@@ -83,7 +84,8 @@ fn over_200_requests_with_cancellations_no_token_and_no_block_is_lost() {
         |kind: &str| cluster.metric("estafette_worker_tokens_total", &[&format!("\"{kind}\"")]);
     let kinds = ["cached", "computed", "recomputed", "generated"];
     // The last words of cancelled legs may still be on their way to the router.
-    cluster.wait_for(|| kinds.iter().all(|kind| router(kind) == workers(kind)));
+    // What does not become equal is shown by the checks.
+    eventually(|| kinds.iter().all(|kind| router(kind) == workers(kind)));
     for kind in kinds {
         assert_eq!(router(kind), workers(kind), "{kind}: what was billed is what was done");
     }

@@ -16,6 +16,7 @@ mod repair;
 mod same_tokens;
 mod serving;
 mod startup;
+mod waiting;
 
 use estafette_integration_tests::cluster::Cluster;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

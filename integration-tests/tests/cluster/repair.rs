@@ -1,10 +1,9 @@
 //! Processes that die: the cluster goes on with those that are left, and says so when none is.
 
-use estafette_integration_tests::PATIENCE;
 use estafette_integration_tests::cluster::{Cluster, chat_body, send};
+use estafette_integration_tests::eventually;
 use rustix::process::Signal;
 use serde_json::json;
-use std::time::{Duration, Instant};
 
 #[test]
 fn a_worker_that_stops_answering_its_router_is_not_chosen() {
@@ -41,6 +40,54 @@ fn a_prefill_worker_killed_in_the_middle_costs_no_request() {
     assert_eq!(free, cluster.metric("estafette_worker_total_blocks", &["decode"]));
 }
 
+#[test]
+fn a_decode_worker_killed_in_the_middle_of_answers_costs_nothing_of_them() {
+    let cluster = Cluster::start(&["--prefill", "0"]);
+    let long = || -> Vec<String> {
+        let ask = |i: usize| {
+            let extra = json!({ "max_tokens": 120, "temperature": 0.7, "seed": i, "ignore_eos": true, "stream": true });
+            let body = chat_body(&format!("Count from {i}."), &extra);
+            let events = cluster.http.stream("/v1/chat/completions", &body).rest();
+            assert_eq!(events.iter().filter(|e| !e["error"].is_null()).count(), 0, "{events:?}");
+            let deltas = events.iter().filter_map(|e| e["choices"][0]["delta"]["content"].as_str());
+            deltas.collect::<String>()
+        };
+        std::thread::scope(|scope| {
+            let sent: Vec<_> = (0..6).map(|i| scope.spawn(move || ask(i))).collect();
+            sent.into_iter().map(|answer| answer.join().unwrap()).collect()
+        })
+    };
+    let worker = Extra::start(&cluster, "decode-worker", "extra-2");
+    wait(|| cluster.metric("estafette_workers", &["decode"]) == 2);
+    let disturbed = std::thread::scope(|scope| {
+        let running = scope.spawn(long);
+        wait(|| {
+            let labels = ["extra-2", "generated"];
+            cluster.metric("estafette_worker_tokens_total", &labels) > 20
+        });
+        send(worker.0.id(), Signal::KILL);
+        running.join().unwrap()
+    });
+    assert!(cluster.metric("estafette_retries_total", &[]) > 0, "it was answering something");
+    assert_eq!(disturbed, long(), "as if nothing had happened");
+}
+
+#[test]
+fn of_two_workers_with_one_name_the_newer_one_stays_and_the_older_one_ends() {
+    let cluster = Cluster::start(&["--prefill", "0"]);
+    let mut old = Extra::start(&cluster, "decode-worker", "twin");
+    wait(|| cluster.metric("estafette_workers", &["decode"]) == 2);
+    let mut new = Extra::start(&cluster, "decode-worker", "twin");
+    let mut ended = None;
+    wait(|| {
+        ended = old.0.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(1));
+    wait(|| cluster.metric("estafette_workers", &["decode"]) == 2);
+    assert!(new.0.try_wait().unwrap().is_none());
+}
+
 /// Texts of six long prompts at once, never cached.
 fn answers(cluster: &Cluster) -> Vec<String> {
     std::thread::scope(|scope| {
@@ -61,12 +108,8 @@ fn answers(cluster: &Cluster) -> Vec<String> {
     })
 }
 
-fn wait(mut until: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !until() {
-        assert!(began.elapsed() < PATIENCE, "it does not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+fn wait(until: impl FnMut() -> bool) {
+    assert!(eventually(until), "it does not happen");
 }
 
 /// A worker that `up` knows nothing of.

@@ -30,7 +30,7 @@ impl Runner<ReferenceBackend> {
         let cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, config) = open();
         let mut backend = ReferenceBackend;
-        let model = Model::load(&file, &mut backend, ROOM).unwrap();
+        let model = Model::load(&file, &config, &mut backend, ROOM).unwrap();
         let width = config.kv_heads * config.head_dim;
         let cache =
             backend.new_cache(config.num_layers, BLOCKS as usize, BLOCK_SIZE as usize, width);
@@ -44,7 +44,7 @@ impl Runner<CpuBackend> {
         let cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, config) = open();
         let mut backend = CpuBackend::new(Tier::detect(), estafette_config::available_threads());
-        let model = Model::load(&file, &mut backend, ROOM).unwrap();
+        let model = Model::load(&file, &config, &mut backend, ROOM).unwrap();
         let layout = KvLayout {
             num_blocks: BLOCKS,
             block_size: BLOCK_SIZE,

@@ -105,10 +105,28 @@ async fn every_fault_of_the_transport_is_noticed() {
             let error = sender.outcome().await.result.expect_err("it failed");
             let expected = match fault {
                 Fault::FlipBit => matches!(error, HandoffError::ChecksumMismatch { .. }),
-                Fault::Cut => error == HandoffError::PeerGone,
+                Fault::Cut => matches!(error, HandoffError::PeerGone(_)),
                 Fault::DropPart | Fault::RepeatPart => error == HandoffError::Expired,
             };
             assert!(expected, "{fault:?} over {transport:?}: {error}");
+            assert_fell_back(&decode, &request, &answer).await;
+        }
+    }
+}
+
+/// The blocks are verified, but the token is outside the vocabulary.
+#[tokio::test]
+async fn a_first_token_that_is_none_is_not_taken() {
+    for (transport, choice) in TRANSPORTS {
+        let decode = start(Role::Decode, transport).await;
+        for (seed, token) in [(15, TINY_VOCAB as u32), (16, u32::MAX)] {
+            let sender = FakePrefill::new(&decode, choice, None);
+            let request = request(seed);
+            let transfer = new_transfer();
+            let leg = start_decode(&decode, &request, transfer).await.expect("taken in");
+            let handle = sender.push(&decode, &request, transfer);
+            sender.finish_with(handle, &request, token);
+            let answer = leg.finish().await.expect("the engine is alive");
             assert_fell_back(&decode, &request, &answer).await;
         }
     }

@@ -8,7 +8,7 @@ use estafette_kv_transfer::{
     FaultPlan, FirstToken, HandoffLayout, PushHandle, PushOutcome, PushRequest, Pusher,
     PusherLimits, TransportChoice,
 };
-use estafette_types::{BlockId, Incarnation, TransferId};
+use estafette_types::{BlockId, Incarnation, TokenId, TransferId};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -59,11 +59,16 @@ impl FakePrefill {
 
     /// Says that everything is there.
     pub(crate) fn finish(&self, handle: PushHandle, request: &TestRequest) {
+        self.finish_with(handle, request, 0);
+    }
+
+    /// The same, with another first token.
+    pub(crate) fn finish_with(&self, handle: PushHandle, request: &TestRequest, token: TokenId) {
         let blocks = request.prompt.len().div_ceil(16) as u32;
         for group in 0..self.layout.groups() {
             handle.ready(group, 0..blocks);
         }
-        handle.commit(FirstToken { token: 0, logprob: None });
+        handle.commit(FirstToken { token, logprob: None });
     }
 
     pub(crate) async fn outcome(&mut self) -> PushOutcome {

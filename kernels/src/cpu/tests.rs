@@ -234,3 +234,68 @@ fn values_beyond_f16_are_limited_not_infinite() {
     let out = attend(Tier::detect(), 1, &qkv, &blocks(), &[1]);
     assert_eq!(out[0], 65504.0);
 }
+
+/// One layer of a pool, some rows, two sequences in the batch.
+fn store_and_attend(slots: &[u32], rows: [std::ops::Range<usize>; 2]) {
+    let qkv = random(4 * STRIDE, 3);
+    let columns = |offset| Columns { data: &qkv, stride: STRIDE, offset };
+    let (table, mut cache) = (blocks(), pool());
+    let mut kernels = CpuKernels::new(Tier::detect(), 2);
+    kernels.store_kv(columns(HEADS * 32), columns((HEADS + 2) * 32), slots, &mut cache, 0);
+    let seqs = rows.map(|rows| AttentionSeq { rows, start: 0, block_table: &table });
+    let mut out = vec![0.0; 4 * HEADS * 32];
+    kernels.attention(columns(0), HEADS, 0.2, &seqs, &cache, 0, &mut out);
+}
+
+#[test]
+fn rows_that_are_nobody_elses_are_taken_in_any_order_of_slots() {
+    store_and_attend(&[20, 21, 3, 4], [0..2, 2..4]);
+}
+
+#[test]
+#[should_panic(expected = "each slot is written once")]
+fn two_rows_for_one_slot_are_refused() {
+    store_and_attend(&[20, 21, 3, 20], [0..2, 2..4]);
+}
+
+#[test]
+#[should_panic(expected = "slots are inside the pool")]
+fn a_slot_outside_the_pool_is_refused() {
+    store_and_attend(&[0, 1, 2, 24 * 16], [0..2, 2..4]);
+}
+
+#[test]
+#[should_panic(expected = "rows of one sequence")]
+fn sequences_that_share_a_row_are_refused() {
+    store_and_attend(&[0, 1, 2, 3], [0..3, 2..4]);
+}
+
+#[test]
+#[should_panic(expected = "a row for each token")]
+fn embedding_into_too_little_is_refused() {
+    let bytes = random_weights(TensorType::F32, 2, 32, 1);
+    let table = PackedLinear::pack(&[(TensorType::F32, 2, 32, &bytes)]).unwrap();
+    CpuKernels::new(Tier::detect(), 1).embed(&table, &[0, 1], &mut [0.0; 63]);
+}
+
+#[test]
+fn these_are_the_bits_that_the_numerics_id_names() {
+    let mut bits = Vec::new();
+    let mut kernels = CpuKernels::new(Tier::detect(), 1);
+    for ty in TensorType::ALL {
+        let w = PackedLinear::pack(&[(ty, 16, 256, &random_weights(ty, 16, 256, 1))]).unwrap();
+        bits.extend(linear(Tier::detect(), 1, &w, &random(3 * 256, 2), 3));
+    }
+    bits.extend(attend(Tier::detect(), 1, &random(40 * STRIDE, 3), &blocks(), &[40]));
+    let (x, mut norm, mut glu) = (random(64, 4), [0.0; 64], [0.0; 32]);
+    kernels.rms_norm(&x, 1, &random(64, 5), 1e-5, &mut norm);
+    kernels.swiglu(&x, 1, 32, &mut glu);
+    bits.extend(norm.into_iter().chain(glu));
+    bits.push(kernels.exp_sum(&x, 2.0, 0.7, None));
+    bits.extend(x.iter().map(|x| crate::ln(x.abs())));
+    let hash = bits.iter().fold(0u64, |hash, x| {
+        (hash ^ u64::from(x.to_bits())).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    });
+    let expected = ("cpu-int16-g32-v2", 0xe74823fb6ea24403);
+    assert_eq!((NUMERICS, hash), expected, "other bits need another NUMERICS, and then this");
+}

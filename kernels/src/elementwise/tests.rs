@@ -39,3 +39,19 @@ fn rotation_keeps_lengths_and_angles_add_up() {
     table.rotate(&mut head, 1, RopeForm::Interleaved);
     assert!((head[0] - 1f32.cos()).abs() < 1e-7 && (head[1] - 1f32.sin()).abs() < 1e-7);
 }
+
+#[test]
+fn a_fingerprint_tells_tables_apart() {
+    let of =
+        |dim, theta, factors: Option<&[f32]>| RopeTable::new(dim, theta, factors).fingerprint(100);
+    let plain = of(8, 10000.0, None);
+    assert_eq!(plain, of(8, 10000.0, Some(&[1.0; 4])));
+    let last_bit = f32::from_bits(1.0f32.to_bits() + 1);
+    for other in [
+        of(8, 500_000.0, None),
+        of(8, 10000.0, Some(&[1.0, last_bit, 1.0, 1.0])),
+        RopeTable::new(8, 10000.0, None).fingerprint(99),
+    ] {
+        assert_ne!(other, plain);
+    }
+}

@@ -42,6 +42,18 @@ fn a_cache_has_all_its_memory_from_the_start() {
 }
 
 #[test]
+fn a_pool_whose_size_overflows_is_an_error() {
+    let huge = KvLayout { num_blocks: u32::MAX, layers: u32::MAX, ..LAYOUT };
+    assert_eq!(huge.total_bytes(), usize::MAX);
+    for layout in [huge, KvLayout { head_dim: u32::MAX, block_size: u32::MAX, ..huge }] {
+        for shared in [false, true] {
+            let error = KvCache::new(layout, shared).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        }
+    }
+}
+
+#[test]
 #[should_panic(expected = "inside the pool")]
 fn a_range_outside_is_refused() {
     let pool = KvMemory::anonymous(4096).unwrap();

@@ -71,6 +71,7 @@ fn wrong_shapes_are_refused() {
         text(pack(TensorType::F32, 2, 32, 8)),
         "2 rows of 32 F32 elements take 256 bytes, not 8"
     );
+    assert_eq!(text(pack(TensorType::F32, 0, 32, 0)), "there are no rows");
     assert!(PackedLinear::pack(&[]).is_err());
     assert!(pack(TensorType::Q6K, 1, 128, 105).is_err());
 }

@@ -1,42 +1,32 @@
 //! The tables behind the lock.
 
-use super::{Excluded, Pool, WorkerKey};
+use super::{Excluded, Shape, WorkerKey};
 use crate::worker_client::channel;
 use estafette_kv_index::{Matches, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{
-    Booking, Candidate, Choice, NoChoice, Receipt, Receipts, Request, RoutingConfig, StepCost,
-    StepModel, choose,
+    Choice, Fleet, NoChoice, Receipt, Request, RoutingConfig, WaitingRoom, WorkerTraits,
 };
-use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId};
+use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId, name_hash};
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::Notify;
 use tonic::Status;
 use tonic::transport::Channel;
 
 /// Names and addresses longer than this are no names and addresses.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// A worker that has joined.
+/// A worker that has joined, as far as only a router needs to know it; the rest is in the [`Fleet`].
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) key: WorkerKey,
-    pub(super) role: Role,
-    pub(super) channel: Channel,
-    pub(super) kv: Option<v1::KvEndpoint>,
-    pub(super) max_num_seqs: u32,
-    pub(super) max_waiting: u32,
-    pub(super) load: LoadRecord,
-    pub(super) draining: bool,
-    /// Its state is known: it may be chosen.
-    pub(super) synced: bool,
-    /// Its step-time curve, learned from its records.
-    step: StepModel,
-    pool: Pool,
-}
-
-impl Member {
-    pub(super) fn can_be_chosen(&self) -> bool {
-        self.synced && !self.draining
-    }
+    channel: Channel,
+    /// A connection of its own: legs that nobody reads must not hold up what all choices rest on.
+    pub(super) state_channel: Channel,
+    kv: Option<v1::KvEndpoint>,
+    shape: Shape,
+    numerics_id: String,
 }
 
 /// Where a chosen worker is.
@@ -70,18 +60,23 @@ impl Place {
 pub(super) struct Registry {
     /// By slot.
     places: Vec<Place>,
-    pub(super) receipts: Receipts,
-    config: RoutingConfig,
+    pub(super) fleet: Fleet,
+    pub(super) room: WaitingRoom<Arc<Notify>>,
     pub(super) rng: SplitMix64,
+    /// What the members agree on; kept up to date, since every request asks for it.
+    shape: Option<Shape>,
 }
 
 impl Registry {
-    pub(super) fn new(rng: SplitMix64) -> Self {
-        Self {
-            places: Vec::new(),
-            receipts: Receipts::default(),
-            config: RoutingConfig::default(),
-            rng,
+    pub(super) fn new(room: WaitingRoom<Arc<Notify>>, rng: SplitMix64) -> Self {
+        let fleet = Fleet::new(RoutingConfig::default());
+        Self { places: Vec::new(), fleet, room, rng, shape: None }
+    }
+
+    /// Something has changed: whoever waits first tries again.
+    pub(super) fn wake(&self) {
+        if let Some(first) = self.room.first() {
+            first.notify_one();
         }
     }
 
@@ -98,80 +93,81 @@ impl Registry {
         self.at(worker.slot).filter(|member| member.key == *worker)
     }
 
-    fn member_mut(&mut self, worker: &WorkerKey) -> Option<&mut Member> {
-        match self.places.get_mut(worker.slot as usize)? {
-            Place::Taken(member) if member.key == *worker => Some(member),
-            _ => None,
-        }
+    /// What the members agree on; `None` without any.
+    pub(super) fn shape(&self) -> Option<Shape> {
+        self.shape
     }
 
-    pub(super) fn pool(&self) -> Option<Pool> {
-        let mut pool = self.members().next()?.pool.clone();
-        let lengths = self.members().map(|member| member.pool.max_model_len);
+    fn update_shape(&mut self) {
+        let shapes = self.members().map(|member| member.shape);
         // Every worker must be able to hold a sequence whole.
-        pool.max_model_len = lengths.min().unwrap_or(pool.max_model_len);
-        Some(pool)
+        self.shape = shapes.min_by_key(|shape| shape.max_model_len);
     }
 
     pub(super) fn join(&mut self, info: v1::WorkerInfo) -> Result<WorkerKey, Status> {
         let role = Role::try_from(info.role())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         check_texts(&info)?;
-        if role == Role::Decode && info.kv.is_none() && self.has_prefill() {
+        let takes_kv = info.kv.is_some();
+        if role == Role::Decode && !takes_kv && self.fleet.count(Role::Prefill) > 0 {
             tracing::warn!(worker = info.worker_id, "it takes no KV: it prefills for itself");
         }
-        let channel = channel(&info.address).map_err(|error| {
-            Status::invalid_argument(format!("`{}` is no address: {error}", info.address))
-        })?;
-        let id = WorkerId(info.worker_id);
-        let wire = info.pool.unwrap_or_default();
-        let pool = Pool {
-            block_size: wire.block_size,
-            numerics_id: wire.numerics_id,
-            max_model_len: wire.max_model_len,
+        let connect = || {
+            channel(&info.address).map_err(|error| {
+                Status::invalid_argument(format!("`{}` is no address: {error}", info.address))
+            })
         };
-        // A restarted worker replaces its predecessor at once.
+        let (channel, state_channel) = (connect()?, connect()?);
+        let id = WorkerId(info.worker_id);
+        let pool = info.pool.unwrap_or_default();
+        let shape = Shape { block_size: pool.block_size, max_model_len: pool.max_model_len };
         let old = self.members().find(|member| member.key.id == id).map(|m| m.key.clone());
+        self.check_pool(&shape, &pool.numerics_id, old.as_ref())?;
+        // A restarted worker replaces its predecessor at once.
         if let Some(old) = old {
             self.leave(&old);
         }
-        self.check_pool(&pool)?;
         let slot = self.free_slot();
+        let name_hash = name_hash(&id.0);
         let key = WorkerKey { slot, id, incarnation: Incarnation(info.incarnation) };
-        let step = StepModel::new(self.step_prior(role));
         self.places[slot as usize] = Place::Taken(Box::new(Member {
             key: key.clone(),
-            role,
             channel,
+            state_channel,
             kv: info.kv,
-            max_num_seqs: info.max_num_seqs,
-            max_waiting: info.max_waiting,
-            load: LoadRecord::default(),
-            draining: false,
-            synced: false,
-            step,
-            pool,
+            shape,
+            numerics_id: pool.numerics_id,
         }));
+        let (max_num_seqs, max_waiting) = (info.max_num_seqs, info.max_waiting);
+        self.fleet
+            .join(slot, WorkerTraits { role, max_num_seqs, max_waiting, takes_kv, name_hash });
+        self.update_shape();
         Ok(key)
     }
 
-    fn has_prefill(&self) -> bool {
-        self.members().any(|member| member.role == Role::Prefill)
-    }
-
-    /// Workers of one cluster must be interchangeable.
-    fn check_pool(&self, pool: &Pool) -> Result<(), Status> {
-        let Some(ours) = self.pool() else { return Ok(()) };
-        let differs = [
-            ("block_size", ours.block_size != pool.block_size),
-            ("numerics_id", ours.numerics_id != pool.numerics_id),
-        ];
-        match differs.iter().find(|(_, differs)| *differs) {
-            None => Ok(()),
-            Some((field, _)) => Err(Status::failed_precondition(format!(
-                "its `{field}` differs from that of the workers that are there: {ours:?} here, {pool:?} there"
-            ))),
+    /// Workers of one cluster must be interchangeable. The one that is to be replaced does not count.
+    fn check_pool(
+        &self,
+        shape: &Shape,
+        numerics_id: &str,
+        replaced: Option<&WorkerKey>,
+    ) -> Result<(), Status> {
+        let Some(ours) = self.members().find(|member| Some(&member.key) != replaced) else {
+            return Ok(());
+        };
+        let (block_size, ours_block_size) = (shape.block_size, ours.shape.block_size);
+        let differs = |field, there: &dyn fmt::Display, here: &dyn fmt::Display| {
+            Err(Status::failed_precondition(format!(
+                "its `{field}` differs from that of the workers that are there: {here} here, {there} there"
+            )))
+        };
+        if block_size != ours_block_size {
+            return differs("block_size", &block_size, &ours_block_size);
         }
+        if numerics_id != ours.numerics_id {
+            return differs("numerics_id", &numerics_id, &ours.numerics_id);
+        }
+        Ok(())
     }
 
     fn free_slot(&mut self) -> u32 {
@@ -186,8 +182,10 @@ impl Registry {
     /// Takes a worker out. Its slot stays its own until [`Registry::free`].
     pub(super) fn leave(&mut self, worker: &WorkerKey) {
         if self.member(worker).is_some() {
-            self.receipts.worker_gone(worker.slot);
+            self.fleet.leave(worker.slot);
             self.places[worker.slot as usize] = Place::Leaving(worker.clone());
+            self.update_shape();
+            self.wake();
         }
     }
 
@@ -201,26 +199,17 @@ impl Registry {
     }
 
     pub(super) fn unsynced(&mut self, worker: &WorkerKey) {
-        if let Some(member) = self.member_mut(worker) {
-            member.synced = false;
+        if self.member(worker).is_some() {
+            self.fleet.unsynced(worker.slot);
         }
     }
 
     /// What the worker says of itself, its blocks apart. Whether it starts or stops to be one that can be chosen.
-    pub(super) fn heard(&mut self, worker: &WorkerKey, load: LoadRecord, draining: bool) -> bool {
-        let Some(member) = self.member_mut(worker) else { return false };
-        let before = member.can_be_chosen();
-        (member.load, member.draining, member.synced) = (load, draining, true);
-        member.step.observe(&load);
-        let changed = before != member.can_be_chosen();
-        self.receipts.on_load(worker.slot, &load);
+    pub(super) fn heard(&mut self, worker: &WorkerKey, load: &LoadRecord, draining: bool) -> bool {
+        let changed =
+            self.member(worker).is_some() && self.fleet.heard(worker.slot, load, draining);
+        self.wake();
         changed
-    }
-
-    /// What a new worker's curve is taken to be: that of one of its pool, else of any other.
-    fn step_prior(&self, role: Role) -> StepCost {
-        let peer = self.members().find(|m| m.role == role).or_else(|| self.members().next());
-        peer.map_or_else(StepCost::default, |member| member.step.cost())
     }
 
     /// Scores every worker for a prompt of which they hold `matches`.
@@ -230,38 +219,15 @@ impl Registry {
         matches: &Matches,
         excluded: &Excluded,
     ) -> Result<Choice, NoChoice> {
-        let candidates = |role| -> Vec<Candidate> {
-            self.members()
-                .filter(|member| member.role == role && member.can_be_chosen())
-                .filter(|member| !excluded.contains(&member.key.id, member.key.incarnation))
-                .map(|member| self.candidate(member, matches.blocks(WorkerSlot(member.key.slot))))
-                .collect()
+        let places = &self.places;
+        let allowed = |slot: u32| {
+            let member = places.get(slot as usize).and_then(Place::member);
+            member.is_some_and(|member| !excluded.contains(&member.key))
         };
-        let (prefill, decode) = (candidates(Role::Prefill), candidates(Role::Decode));
-        let decision = choose(wanted, &prefill, &decode, &self.config, &mut self.rng)?;
+        let cached = |slot| matches.blocks(WorkerSlot(slot));
+        let decision = self.fleet.choose(wanted, cached, allowed, &mut self.rng)?;
         tracing::debug!(?decision, "routed");
-        match decision.choice {
-            // It cannot take KV over.
-            Choice::Disaggregated { decode, .. }
-                if self.at(decode).is_none_or(|m| m.kv.is_none()) =>
-            {
-                Ok(Choice::Aggregated { decode })
-            }
-            choice => Ok(choice),
-        }
-    }
-
-    fn candidate(&self, member: &Member, cached_blocks: u32) -> Candidate {
-        Candidate {
-            slot: member.key.slot,
-            load: member.load,
-            draining: member.draining,
-            cached_blocks,
-            max_num_seqs: member.max_num_seqs,
-            max_waiting: member.max_waiting,
-            pending: self.receipts.pending(member.key.slot),
-            step: member.step.cost(),
-        }
+        Ok(decision.choice)
     }
 
     /// Books a leg on a worker, `computes` when the prompt is computed there; where the worker is.
@@ -272,16 +238,14 @@ impl Registry {
         matches: &Matches,
         computes: bool,
     ) -> Option<(Receipt, Address)> {
-        let cached = matches.blocks(WorkerSlot(slot));
         let member = self.at(slot)?;
         let address = Address {
             worker: member.key.clone(),
             channel: member.channel.clone(),
             kv: member.kv.clone(),
         };
-        let prefill_tokens = if computes { wanted.uncached_tokens(cached) } else { 0 };
-        let booking = Booking { prefill_tokens, context_tokens: wanted.prompt_tokens };
-        Some((self.receipts.dispatched(slot, booking), address))
+        let cached = matches.blocks(WorkerSlot(slot));
+        Some((self.fleet.book(slot, wanted, cached, computes), address))
     }
 }
 

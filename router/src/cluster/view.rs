@@ -1,9 +1,10 @@
 //! What others may see of the tables: counts and metrics.
 
 use super::registry::{Member, Registry};
+use estafette_routing::FleetWorker;
 use estafette_telemetry::TextWriter;
 use estafette_telemetry::catalogue::{self, Metric};
-use estafette_types::Role;
+use estafette_types::{LoadRecord, Role};
 
 /// Workers that can be chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,24 +15,24 @@ pub(crate) struct Counts {
 
 impl Registry {
     pub(super) fn counts(&self) -> Counts {
-        let count = |role| self.members().filter(|m| m.role == role && m.can_be_chosen()).count();
-        Counts { prefill: count(Role::Prefill), decode: count(Role::Decode) }
+        let fleet = &self.fleet;
+        Counts { prefill: fleet.count(Role::Prefill), decode: fleet.count(Role::Decode) }
     }
 }
 
-/// A metric and its value for a worker.
-type Reading = (Metric, fn(&Member) -> f64);
+/// A metric and its value in a worker's load record.
+type Reading = (Metric, fn(&LoadRecord) -> f64);
 
 const READINGS: &[Reading] = &[
-    (catalogue::WORKER_WAITING, |m| m.load.waiting_sequences as f64),
-    (catalogue::WORKER_WAITING_PREFILL_TOKENS, |m| m.load.waiting_prefill_tokens as f64),
-    (catalogue::WORKER_PREFILL_TOKENS, |m| m.load.running_prefill_tokens as f64),
-    (catalogue::WORKER_DECODING, |m| m.load.decoding_sequences as f64),
-    (catalogue::WORKER_DECODING_TOKENS, |m| m.load.decoding_tokens as f64),
-    (catalogue::WORKER_FREE_BLOCKS, |m| m.load.free_blocks as f64),
-    (catalogue::WORKER_TOTAL_BLOCKS, |m| m.load.total_blocks as f64),
-    (catalogue::WORKER_STEPS, |m| m.load.steps as f64),
-    (catalogue::WORKER_STEP_SECONDS, |m| m.load.step_micros as f64 / 1e6),
+    (catalogue::WORKER_WAITING, |load| load.waiting_sequences as f64),
+    (catalogue::WORKER_WAITING_PREFILL_TOKENS, |load| load.waiting_prefill_tokens as f64),
+    (catalogue::WORKER_PREFILL_TOKENS, |load| load.running_prefill_tokens as f64),
+    (catalogue::WORKER_DECODING, |load| load.decoding_sequences as f64),
+    (catalogue::WORKER_DECODING_TOKENS, |load| load.decoding_tokens as f64),
+    (catalogue::WORKER_FREE_BLOCKS, |load| load.free_blocks as f64),
+    (catalogue::WORKER_TOTAL_BLOCKS, |load| load.total_blocks as f64),
+    (catalogue::WORKER_STEPS, |load| load.steps as f64),
+    (catalogue::WORKER_STEP_SECONDS, |load| load.step_micros as f64 / 1e6),
 ];
 
 /// The workers' own numbers.
@@ -44,10 +45,10 @@ pub(super) fn metrics(registry: &Registry) -> String {
             .map(|(role, count)| (vec![("role", role.to_string())], count as f64)),
     );
     for (metric, read) in READINGS {
-        writer.metric(metric, registry.members().map(|m| (labels(m), read(m))));
+        writer.metric(metric, workers(registry).map(|(m, w)| (labels(m, w), read(w.load()))));
     }
-    let tokens = registry.members().flat_map(|member| {
-        let done = member.load.done;
+    let tokens = workers(registry).flat_map(|(member, worker)| {
+        let done = worker.load().done;
         [
             ("cached", done.cached),
             ("computed", done.computed),
@@ -55,7 +56,7 @@ pub(super) fn metrics(registry: &Registry) -> String {
             ("generated", done.generated),
         ]
         .map(|(kind, count)| {
-            let mut labels = labels(member);
+            let mut labels = labels(member, worker);
             labels.push(("kind", kind.to_owned()));
             (labels, count as f64)
         })
@@ -64,6 +65,10 @@ pub(super) fn metrics(registry: &Registry) -> String {
     writer.finish()
 }
 
-fn labels(member: &Member) -> Vec<(&'static str, String)> {
-    vec![("worker", member.key.id.to_string()), ("role", member.role.to_string())]
+fn workers(registry: &Registry) -> impl Iterator<Item = (&Member, &FleetWorker)> {
+    registry.members().filter_map(|m| Some((m, registry.fleet.worker(m.key.slot)?)))
+}
+
+fn labels(member: &Member, worker: &FleetWorker) -> Vec<(&'static str, String)> {
+    vec![("worker", member.key.id.to_string()), ("role", worker.traits().role.to_string())]
 }

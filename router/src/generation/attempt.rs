@@ -21,8 +21,8 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) enum Outcome {
     /// In the regular way, or because the client stopped it.
     Ended { reason: FinishReason, usage: Usage },
-    /// With an error; `worker` is the one to blame.
-    Failed { error: RequestError, worker: Option<WorkerKey>, delivered: bool, done: Usage },
+    /// With an error; `workers` are those to blame. `order` knows what was delivered.
+    Failed { error: RequestError, workers: Vec<WorkerKey>, order: Order, done: Usage },
 }
 
 /// What the attempt's loop saw.
@@ -41,25 +41,35 @@ pub(super) struct Attempt<'a> {
     decode: Option<Leg>,
     usage: LegUsage,
     order: Order,
+    /// The prefill worker has sent its token.
+    prefilled: bool,
     last_token: Instant,
     /// Until when the decode leg may take; earlier than the request's deadline once the prefill worker is lost.
     deadline: Instant,
 }
 
+/// An error and those to blame for it.
+type Blame = (RequestError, Vec<WorkerKey>);
+
 impl<'a> Attempt<'a> {
+    /// `order` is where an earlier attempt has left off. The answer is computed from its beginning again; tokens depend on
+    /// seed and position alone, so what was delivered already comes again and is dropped.
     pub(super) fn new(
         cluster: &'a Cluster,
         request: &'a AnswerRequest,
         chosen: Chosen<'a>,
+        order: Order,
     ) -> Self {
+        let disaggregated = chosen.prefill.is_some();
         Self {
             cluster,
             request,
             chosen,
             prefill: None,
             decode: None,
-            usage: LegUsage::default(),
-            order: Order::default(),
+            usage: LegUsage { disaggregated, ..LegUsage::default() },
+            order,
+            prefilled: false,
             last_token: request.arrived,
             deadline: request.deadline,
         }
@@ -68,24 +78,23 @@ impl<'a> Attempt<'a> {
     pub(super) async fn run(mut self, client: &mut Client) -> Outcome {
         let outcome = match self.start().await {
             Ok(()) => self.follow(client).await,
-            Err((error, worker)) => Err((error, Some(worker))),
+            Err(blame) => Err(blame),
         };
         self.cancel_legs().await;
         let done = self.usage.done();
         self.cluster.metrics().count(&done);
         match outcome {
             Ok(reason) => {
-                let usage = self.usage.billed(self.request.prompt.tokens.len() as u64);
+                let prompt = self.request.prompt.tokens.len() as u64;
+                let usage = self.usage.billed(prompt, u64::from(self.order.delivered()));
                 Outcome::Ended { reason, usage }
             }
-            Err((error, worker)) => {
-                Outcome::Failed { error, worker, delivered: self.order.delivered() > 0, done }
-            }
+            Err((error, workers)) => Outcome::Failed { error, workers, order: self.order, done },
         }
     }
 
     /// Sends both legs at once. Neither is given up while it starts, so that what a worker took in is always counted.
-    async fn start(&mut self) -> Result<(), (RequestError, WorkerKey)> {
+    async fn start(&mut self) -> Result<(), Blame> {
         let Chosen { prefill, decode, transfer } = &self.chosen;
         let begin = |target: &Target<'_>, leg| {
             let start = self.request.to_start(Instant::now());
@@ -104,26 +113,26 @@ impl<'a> Attempt<'a> {
                 (Some((prefill_leg, target)), decode_leg)
             }
         };
-        let mut failed = None;
+        let mut failures = Vec::new();
         match decode_leg {
             Ok(leg) => self.decode = Some(leg),
-            Err(error) => failed = Some((error, decode.worker.clone())),
+            Err(error) => failures.push((error, decode.worker.clone())),
         }
         match prefill_leg {
             None => {}
             Some((Ok(leg), _)) => self.prefill = Some(leg),
-            Some((Err(error), target)) => failed = Some((error, target.worker.clone())),
+            Some((Err(error), target)) => failures.push((error, target.worker.clone())),
         }
-        failed.map_or(Ok(()), Err)
+        // An error that no other worker can mend says most.
+        failures.sort_by_key(|(error, _)| error.code.is_retryable());
+        let workers = failures.iter().map(|(_, worker)| worker.clone()).collect();
+        failures.into_iter().next().map_or(Ok(()), |(error, _)| Err((error, workers)))
     }
 
     /// Delivers tokens until the decode leg has ended.
-    async fn follow(
-        &mut self,
-        client: &mut Client,
-    ) -> Result<FinishReason, (RequestError, Option<WorkerKey>)> {
+    async fn follow(&mut self, client: &mut Client) -> Result<FinishReason, Blame> {
         loop {
-            if !self.deliver(client).await {
+            if !self.deliver(client).await? {
                 return Ok(FinishReason::Cancelled);
             }
             let seen = tokio::select! {
@@ -135,7 +144,7 @@ impl<'a> Attempt<'a> {
             };
             match seen {
                 Seen::Stopped => return Ok(FinishReason::Cancelled),
-                Seen::Overdue => return Err((self.overdue(), None)),
+                Seen::Overdue => return Err((self.overdue(), Vec::new())),
                 Seen::Prefill(event) => self.on_prefill(event)?,
                 Seen::Decode(event) => {
                     if let Some(reason) = self.on_decode(event)? {
@@ -146,8 +155,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// False when nobody listens any more.
-    async fn deliver(&mut self, client: &Client) -> bool {
+    /// False when nobody listens any more; an error when nobody reads until the deadline.
+    async fn deliver(&mut self, client: &Client) -> Result<bool, Blame> {
         while let Some(token) = self.order.pop() {
             let now = Instant::now();
             let metrics = self.cluster.metrics();
@@ -155,30 +164,30 @@ impl<'a> Attempt<'a> {
             let first = self.order.delivered() == 1;
             (if first { &metrics.ttft } else { &metrics.itl }).record(since);
             self.last_token = now;
-            // A client that stops reading is as good as gone.
-            let taken = timeout_at(self.request.deadline.into(), client.token(token)).await;
-            if !taken.unwrap_or(false) {
-                return false;
+            match timeout_at(self.request.deadline.into(), client.token(token)).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(_) => return Err((overdue(), Vec::new())),
             }
         }
-        true
+        Ok(true)
     }
 
-    fn on_prefill(
-        &mut self,
-        event: Result<LegEvent, RequestError>,
-    ) -> Result<(), (RequestError, Option<WorkerKey>)> {
+    fn on_prefill(&mut self, event: Result<LegEvent, RequestError>) -> Result<(), Blame> {
         let target = self.chosen.prefill.as_ref();
-        let worker = target.map(|target| target.worker.clone());
+        let worker = || target.iter().map(|target| target.worker.clone()).collect();
         target.inspect(|target| target.booked.taken_in());
         match event {
-            Ok(LegEvent::Token(token)) => self.order.push(token).map_err(|gap| (lost(gap), worker)),
+            Ok(LegEvent::Token(token)) => {
+                self.prefilled = true;
+                self.order.push(token).map_err(|gap| (lost(gap), worker()))
+            }
             Ok(LegEvent::Finished(finished)) => {
                 self.usage.prefill = finished.usage.map(Usage::from);
                 self.prefill = None;
                 Ok(())
             }
-            Err(error) if self.order.delivered() == 0 => Err((error, worker)),
+            Err(error) if !self.prefilled => Err((error, worker())),
             Err(error) => {
                 tracing::debug!(request = %self.request.id, %error, "lost after the first token");
                 self.prefill = None;
@@ -192,8 +201,8 @@ impl<'a> Attempt<'a> {
     fn on_decode(
         &mut self,
         event: Result<LegEvent, RequestError>,
-    ) -> Result<Option<FinishReason>, (RequestError, Option<WorkerKey>)> {
-        let worker = || Some(self.chosen.decode.worker.clone());
+    ) -> Result<Option<FinishReason>, Blame> {
+        let worker = || vec![self.chosen.decode.worker.clone()];
         self.chosen.decode.booked.taken_in();
         match event {
             Ok(LegEvent::Token(token)) => {
@@ -222,19 +231,22 @@ impl<'a> Attempt<'a> {
         &mut self,
         reason: FinishReason,
         client: &mut Client,
-    ) -> Result<FinishReason, (RequestError, Option<WorkerKey>)> {
+    ) -> Result<FinishReason, Blame> {
         while self.prefill.is_some()
             && (self.order.delivered() == 0 || self.order.finish().is_err())
         {
             tokio::select! {
+                _ = &mut client.stop => return Ok(FinishReason::Cancelled),
                 event = next(&mut self.prefill) => self.on_prefill(event)?,
-                () = sleep_until(self.deadline.into()) => return Err((self.overdue(), None)),
+                () = sleep_until(self.deadline.into()) => {
+                    return Err((self.overdue(), Vec::new()));
+                }
             }
-            if !self.deliver(client).await {
+            if !self.deliver(client).await? {
                 return Ok(FinishReason::Cancelled);
             }
         }
-        self.order.finish().map_err(|gap| (lost(gap), None))?;
+        self.order.finish().map_err(|gap| (lost(gap), Vec::new()))?;
         Ok(reason)
     }
 
@@ -260,8 +272,12 @@ impl<'a> Attempt<'a> {
                 "the prefill worker was lost and the decode worker did not go on without it",
             );
         }
-        RequestError::new(ErrorCode::DeadlineExceeded, "the request ran into its deadline")
+        overdue()
     }
+}
+
+fn overdue() -> RequestError {
+    RequestError::new(ErrorCode::DeadlineExceeded, "the request ran into its deadline")
 }
 
 /// The leg's next event; never, when there is no leg.

@@ -30,6 +30,11 @@ impl Order {
         self.next
     }
 
+    /// As it is for the same answer from other workers: what was delivered stays so, what came too early comes again.
+    pub(super) fn resumed(self) -> Self {
+        Self { next: self.next, early: BTreeMap::new() }
+    }
+
     /// Takes a token; [`Order::pop`] then gives what can be delivered.
     ///
     /// # Errors

@@ -5,7 +5,11 @@ use estafette_types::Usage;
 /// What the workers counted for one attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LegUsage {
+    /// The prompt was sent to a prefill worker.
+    pub(super) disaggregated: bool,
+    /// `None` also when its count was lost.
     pub(super) prefill: Option<Usage>,
+    /// `None` also when its count was lost.
     pub(super) decode: Option<Usage>,
 }
 
@@ -14,11 +18,11 @@ impl LegUsage {
     ///
     /// A decode worker that took the KV over counts no prompt. One that counts a prompt computed it itself, because there
     /// was no hand-off or it failed; then its count is the whole answer's, and what the prefill worker did before was done
-    /// twice.
-    pub(super) fn billed(&self, prompt_tokens: u64) -> Usage {
+    /// twice. A count that was lost with its worker is made up for by what is known: the client has got `delivered` tokens.
+    pub(super) fn billed(&self, prompt_tokens: u64, delivered: u64) -> Usage {
         let prefill = self.prefill.unwrap_or_default();
         let decode = self.decode.unwrap_or_default();
-        let whole = decode.prompt > 0 || self.prefill.is_none();
+        let whole = decode.prompt > 0 || !self.disaggregated;
         let cached = if whole { decode.cached } else { prefill.cached };
         let twice = if whole { prefill.computed + prefill.recomputed } else { prefill.recomputed };
         Usage {
@@ -26,7 +30,7 @@ impl LegUsage {
             cached,
             computed: prompt_tokens.saturating_sub(cached),
             recomputed: twice + decode.recomputed,
-            generated: decode.generated + if whole { 0 } else { prefill.generated },
+            generated: delivered.max(decode.generated + if whole { 0 } else { prefill.generated }),
         }
     }
 

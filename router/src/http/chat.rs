@@ -1,7 +1,7 @@
 //! `/v1/chat/completions`.
 
 use super::fields::Fields;
-use super::format::{Format, WholeAnswer, reason_text, token_name};
+use super::format::{Format, WholeAnswer, reason_text};
 use crate::error::RequestError;
 use estafette_proto::v1::Token;
 use estafette_tokenizer::{ChatMessage, Tokenizer};
@@ -137,7 +137,7 @@ impl ChatFormat {
 
     fn token(&self, token: &Token) -> Value {
         let entry = |id: u32, logprob: f32| {
-            let (text, bytes) = token_name(&self.tokenizer, id);
+            let (text, bytes) = (self.tokenizer.token_text(id), self.tokenizer.token_bytes(id));
             json!({ "token": text, "logprob": logprob, "bytes": bytes })
         };
         let mut value = entry(token.id, token.logprob.unwrap_or_default());

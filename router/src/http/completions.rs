@@ -1,7 +1,7 @@
 //! `/v1/completions`.
 
 use super::fields::Fields;
-use super::format::{Format, WholeAnswer, reason_text, token_name};
+use super::format::{Format, WholeAnswer, reason_text};
 use crate::error::RequestError;
 use estafette_proto::v1::Token;
 use estafette_tokenizer::Tokenizer;
@@ -71,7 +71,7 @@ impl CompletionFormat {
         if !self.logprobs {
             return Value::Null;
         }
-        let text = |id| token_name(&self.tokenizer, id).0;
+        let text = |id| self.tokenizer.token_text(id);
         let (mut texts, mut logprobs, mut tops, mut offsets) = (vec![], vec![], vec![], vec![]);
         for token in tokens {
             let name = text(token.id);

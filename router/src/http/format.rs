@@ -2,7 +2,6 @@
 
 use crate::answer::AnswerPart;
 use estafette_proto::v1::Token;
-use estafette_tokenizer::Tokenizer;
 use estafette_types::{FinishReason, Usage};
 use serde::Serialize;
 use serde_json::Value;
@@ -100,11 +99,6 @@ pub(super) fn total(answers: &[Usage], choices: usize) -> Usage {
         sum += Usage { generated: group.iter().map(|usage| usage.generated).sum(), ..first };
     }
     sum
-}
-
-/// A token as shown in log-probabilities: its text, and its bytes when the text is not all of it.
-pub(super) fn token_name(tokenizer: &Tokenizer, id: u32) -> (String, Vec<u8>) {
-    (tokenizer.token_text(id), tokenizer.token_bytes(id).to_vec())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The handlers of the two generating endpoints.
 
+use super::WholeBody;
 use super::chat::{self, ChatFormat, Conversation};
 use super::completions::{self, CompletionFormat, RawPrompt};
 use super::fields::Fields;
@@ -10,7 +11,6 @@ use crate::answer::Answer;
 use crate::app::{Admitted, App};
 use crate::error::RequestError;
 use crate::request::{AnswerOptions, Prompt};
-use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use estafette_tokenizer::{ChatMessage, ChatRequest};
 use estafette_types::TokenId;
@@ -21,12 +21,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const ANSWERS_MAX: usize = 128;
 
 /// `/v1/chat/completions`.
-pub(super) async fn chat(app: Arc<App>, body: Bytes) -> Response {
+pub(super) async fn chat(app: Arc<App>, body: WholeBody) -> Response {
     run(&app, "chat", async |admitted: &Admitted| {
-        let fields = read(&app, &body)?;
+        let fields = read(&app, &body.bytes)?;
         let delivery = Delivery::read(&fields)?;
         let logprobs = chat::logprobs(&fields)?;
-        let options = answer_options(&fields, logprobs, app.draw())?;
+        let options = answer_options(&fields, body.session, logprobs, app.draw())?;
         let tokens = tokenise_chat(&app, Conversation::read(&fields)?).await?;
         let prompts = vec![app.prompt(tokens, "messages")?];
         let answers = start(&app, admitted, prompts, &options, delivery)?;
@@ -37,12 +37,12 @@ pub(super) async fn chat(app: Arc<App>, body: Bytes) -> Response {
 }
 
 /// `/v1/completions`.
-pub(super) async fn completions(app: Arc<App>, body: Bytes) -> Response {
+pub(super) async fn completions(app: Arc<App>, body: WholeBody) -> Response {
     run(&app, "completions", async |admitted: &Admitted| {
-        let fields = read(&app, &body)?;
+        let fields = read(&app, &body.bytes)?;
         let delivery = Delivery::read(&fields)?;
         let logprobs = completions::logprobs(&fields)?;
-        let options = completion_options(&fields, logprobs, app.draw())?;
+        let options = completion_options(&fields, body.session, logprobs, app.draw())?;
         let mut prompts = Vec::new();
         for prompt in completions::prompts(&fields)? {
             prompts.push(app.prompt(tokenise(&app, prompt).await?, "prompt")?);
@@ -84,15 +84,16 @@ fn read<'a>(app: &App, body: &'a [u8]) -> Result<Fields<'a>, RequestError> {
     Ok(fields)
 }
 
-/// A completion without `max_tokens` gets 16, as OpenAI's API says; a chat answer goes on as long as it fits.
+/// A completion without `max_tokens` gets at most 16, as OpenAI's API says; a chat answer goes on as long as it fits.
 fn completion_options(
     fields: &Fields<'_>,
+    session: Option<u64>,
     logprobs: Option<u8>,
     drawn: u64,
 ) -> Result<AnswerOptions, RequestError> {
     const DEFAULT_MAX_TOKENS: u32 = 16;
-    let options = answer_options(fields, logprobs, drawn)?;
-    Ok(AnswerOptions { max_tokens: options.max_tokens.or(Some(DEFAULT_MAX_TOKENS)), ..options })
+    let options = answer_options(fields, session, logprobs, drawn)?;
+    Ok(AnswerOptions { default_max_tokens: DEFAULT_MAX_TOKENS, ..options })
 }
 
 pub(super) async fn tokenise_chat(

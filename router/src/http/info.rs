@@ -56,3 +56,12 @@ pub(super) async fn not_found(method: axum::http::Method, uri: axum::http::Uri) 
     let message = format!("there is no {method} {}", uri.path());
     RequestError::new(ErrorCode::NotFound, message).into_response()
 }
+
+pub(super) async fn wrong_method(
+    method: axum::http::Method,
+    uri: axum::http::Uri,
+) -> impl IntoResponse {
+    let message = format!("{} does not take {method}", uri.path());
+    let error = RequestError::new(ErrorCode::InvalidRequest, message);
+    (StatusCode::METHOD_NOT_ALLOWED, error)
+}

@@ -3,7 +3,7 @@
 use super::fields::Fields;
 use crate::error::RequestError;
 use crate::request::AnswerOptions;
-use estafette_types::{SamplingParams, TokenId};
+use estafette_types::{SamplingParams, TokenId, name_hash};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -40,9 +40,10 @@ impl Delivery {
     }
 }
 
-/// Reads everything but prompt and log-probabilities. `drawn` is the seed of requests that bring none.
+/// Reads everything but prompt and log-probabilities. `session` is what the headers say, `drawn` is the seed of requests that bring none.
 pub(super) fn answer_options(
     fields: &Fields<'_>,
+    session: Option<u64>,
     logprobs: Option<u8>,
     drawn: u64,
 ) -> Result<AnswerOptions, RequestError> {
@@ -63,11 +64,19 @@ pub(super) fn answer_options(
     Ok(AnswerOptions {
         params,
         max_tokens: max_tokens(fields)?,
+        default_max_tokens: u32::MAX,
         stop: stop(fields)?,
         stop_token_ids: fields.get_or("stop_token_ids", Vec::<TokenId>::new())?,
         ignore_eos: fields.get_or("ignore_eos", false)?,
         skip_special_tokens: fields.get_or("skip_special_tokens", true)?,
+        priority: fields.get_or("priority", 0)?,
+        session: session.or(session_of(fields)?),
     })
+}
+
+/// OpenAI's word for requests that share a prefix, for clients that set no header.
+fn session_of(fields: &Fields<'_>) -> Result<Option<u64>, RequestError> {
+    Ok(fields.get::<String>("prompt_cache_key")?.map(|key| name_hash(&key)))
 }
 
 /// 0 and -1 both mean: all tokens.

@@ -32,7 +32,9 @@ fn batch(tokens: &[TokenId]) -> Batch {
 /// Logits of every position.
 fn logits<B: Backend>(mut backend: B, mut cache: B::Cache, tokens: &[TokenId]) -> Vec<f32> {
     let room = Room { rows: tokens.len(), logit_rows: tokens.len() };
-    let mut model = Model::load(&real_model(), &mut backend, room).unwrap();
+    let file = real_model();
+    let config = ModelConfig::from_gguf(&file).unwrap();
+    let mut model = Model::load(&file, &config, &mut backend, room).unwrap();
     model.forward(&mut backend, &batch(tokens), &mut cache, &mut |_| {});
     backend.read(model.logits()).to_vec()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::cpu;
-use estafette_gguf::tiny::tiny_llama;
+use estafette_gguf::tiny::{tiny_llama, tiny_llama_with};
 use estafette_gguf::{GgufWriter, Value};
 use proptest::prelude::*;
 
@@ -11,12 +11,11 @@ fn options(kv_bytes: u64) -> LoadOptions {
 }
 
 fn load_bytes(bytes: Vec<u8>, options: LoadOptions) -> Result<Loaded, LoadError> {
-    let file = GgufFile::from_bytes(bytes).map_err(ModelError::from)?;
-    load_file(&file, options)
+    load_file(Path::new("m.gguf"), &GgufFile::from_bytes(bytes).unwrap(), options)
 }
 
-fn error(bytes: Vec<u8>) -> String {
-    load_bytes(bytes, options(1 << 20)).unwrap_err().to_string()
+fn error(bytes: Vec<u8>, options: LoadOptions) -> String {
+    load_bytes(bytes, options).unwrap_err().to_string()
 }
 
 #[test]
@@ -26,36 +25,44 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn truncated_files_are_refused_wherever_they_end() {
-    let whole = tiny_llama(1);
-    for len in (0..whole.len()).step_by(whole.len() / 97) {
-        let text = error(whole[..len].to_vec());
-        assert!(text.contains("truncated") || text.contains("no GGUF file"), "{len}: {text}");
-    }
+fn a_damaged_file_is_named() {
+    let path = std::env::temp_dir().join(format!("estafette-damaged-{}.gguf", std::process::id()));
+    let load_cut = |len| {
+        std::fs::write(&path, &tiny_llama(1)[..len]).unwrap();
+        load(&path, options(1 << 20)).unwrap_err().to_string()
+    };
+    let (cut, empty) = (load_cut(100_000), load_cut(0));
+    std::fs::remove_file(&path).unwrap();
+    let name = path.display().to_string();
+    assert!(cut.starts_with(&format!("{name}: the file is truncated: tensor `")), "{cut}");
+    assert!(empty.starts_with(&format!("{name}: the file is truncated: ")), "{empty}");
 }
 
 #[test]
 fn another_architecture_is_named() {
     let mut writer = GgufWriter::default();
     writer.key("general.architecture", &Value::Text("mamba".into()));
-    assert_eq!(error(writer.finish()), "architecture `mamba` is not supported, only llama");
+    assert_eq!(
+        error(writer.finish(), options(1 << 20)),
+        "m.gguf: architecture `mamba` is not supported, only llama"
+    );
 }
 
 #[test]
 fn a_pool_too_small_for_a_block_is_refused_and_a_large_one_counts_its_blocks() {
     let block = 16 * 2 * 2 * 2 * 2 * 16;
-    let text = load_bytes(tiny_llama(1), options(block - 1)).unwrap_err().to_string();
+    let text = error(tiny_llama(1), options(block - 1));
     assert_eq!(text, format!("{} bytes for KV hold no block: one takes {block} bytes", block - 1));
     assert_eq!(load_bytes(tiny_llama(1), options(10 * block + 5)).unwrap().num_blocks, 10);
 }
 
 #[test]
 fn memory_that_the_system_does_not_have_is_an_error() {
-    let text = load_bytes(tiny_llama(1), options(1 << 60)).unwrap_err().to_string();
+    let text = error(tiny_llama(1), options(1 << 60));
     assert!(text.starts_with("cannot get ") && text.contains(" bytes for KV blocks: "), "{text}");
     let rows = LoadOptions { max_rows: usize::MAX / 2, ..options(1 << 20) };
-    let text = load_bytes(tiny_llama(1), rows).unwrap_err().to_string();
-    assert!(text.starts_with("no memory for "), "{text}");
+    let text = error(tiny_llama(1), rows);
+    assert!(text.starts_with("m.gguf: no memory for "), "{text}");
 }
 
 #[test]
@@ -66,6 +73,34 @@ fn numerics_ids_tell_backends_apart_but_not_tiers() {
     };
     assert_eq!(id(cpu(Tier::detect(), 2)), id(cpu(Tier::Portable, 1)));
     assert_ne!(id(cpu(Tier::detect(), 2)), id(BackendOptions::Reference));
+}
+
+#[test]
+fn numerics_ids_name_the_sampler_and_the_rope_table() {
+    let id = |keys: &[(&str, Value)]| {
+        let bytes = tiny_llama_with(1, keys, &[]);
+        load_bytes(bytes, options(1 << 20)).unwrap().executor.numerics_id()
+    };
+    let plain = id(&[]);
+    assert!(plain.ends_with(sampler::VERSION), "{plain}");
+    assert_ne!(id(&[("llama.rope.freq_base", Value::Float(10_001.0))]), plain);
+}
+
+#[test]
+fn heads_of_no_elements_are_refused_before_anything_is_divided_by_them() {
+    let keys = [("llama.attention.head_count", Value::Integer(128))];
+    let text = error(tiny_llama_with(1, &keys, &[]), options(1 << 20));
+    assert!(text.contains("`llama.attention.key_length`: heads must have 16"), "{text}");
+}
+
+#[test]
+fn slots_of_the_largest_pool_fit_32_bits() {
+    let file = GgufFile::from_bytes(tiny_llama(1)).unwrap();
+    let config = ModelConfig::from_gguf(&file).unwrap();
+    for bytes in [u64::MAX, 1 << 43] {
+        let layout = kv_layout(&config, bytes).unwrap();
+        assert!(layout.num_blocks.checked_mul(BLOCK_SIZE).is_some(), "{bytes}");
+    }
 }
 
 #[test]
@@ -88,6 +123,8 @@ proptest! {
         for (at, value) in changes {
             bytes[at] = value;
         }
-        drop(load_bytes(bytes, options(1 << 20)));
+        if let Ok(file) = GgufFile::from_bytes(bytes) {
+            drop(load_file(Path::new("m.gguf"), &file, options(1 << 20)));
+        }
     }
 }

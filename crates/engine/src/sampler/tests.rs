@@ -171,3 +171,38 @@ fn filters_agree_with_a_full_sort() {
         }
     }
 }
+
+#[test]
+fn these_are_the_choices_that_the_version_names() {
+    let backend = crate::CpuBackend::new(estafette_kernels::Tier::Portable, 1);
+    let row = long_tail(5000);
+    let tokens: Vec<TokenId> = (0..200).map(|i| i * 37 % 5000).collect();
+    let history = History { tokens: &tokens, prompt_len: 150 };
+    let plain = SamplingParams { logprobs: Some(3), ..SamplingParams::default() };
+    let penalties = SamplingParams {
+        repetition_penalty: 1.1,
+        presence_penalty: 0.2,
+        frequency_penalty: 0.1,
+        ..plain.clone()
+    };
+    let all = [
+        SamplingParams { temperature: 0.0, ..plain.clone() },
+        SamplingParams { temperature: 0.7, top_p: 0.9, ..plain.clone() },
+        SamplingParams { top_k: 40, ..plain.clone() },
+        SamplingParams { top_k: 500, top_p: 0.95, ..plain.clone() },
+        SamplingParams { min_p: 0.02, ..penalties.clone() },
+        penalties,
+        plain,
+    ];
+    let mut hash = estafette_types::BlockHash(0);
+    for (params, seed) in all.iter().flat_map(|params| (0..50).map(move |seed| (params, seed))) {
+        let params = SamplingParams { seed, ..params.clone() };
+        let sampled = sample(&row, &params, history, &backend, &mut Scratch::default());
+        let logprob = sampled.logprob.unwrap();
+        let bits = logprob.top.iter().flat_map(|top| [top.token, top.logprob.to_bits()]);
+        let bits = bits.chain([sampled.token, logprob.logprob.to_bits()]);
+        hash = hash.child(&bits.collect::<Vec<_>>());
+    }
+    let expected = ("sampler-v1", 0x8094a0d3789ce9571a7e821776ae3ff2);
+    assert_eq!((VERSION, hash.0), expected, "other choices need another VERSION, and then this");
+}

@@ -49,6 +49,46 @@ fn each_kind_of_damage_has_its_own_words() {
     assert!(error(many).contains("tensors, at most"));
 }
 
+/// Of a file with one tensor of these bytes.
+fn digest(data: Vec<u8>) -> [u8; 32] {
+    let mut writer = GgufWriter::default();
+    writer.tensor("w", &[data.len() as u64 / 4], TensorType::F32, data);
+    GgufFile::from_bytes(writer.finish()).unwrap().digest()
+}
+
+#[test]
+fn the_digest_covers_the_header_and_both_ends_of_every_tensor() {
+    let of = |seed| GgufFile::from_bytes(tiny_llama(seed)).unwrap().digest();
+    assert_eq!(of(1), of(1));
+    assert_ne!(of(1), of(2), "one architecture, other weights");
+    let changed = |at: usize| {
+        let mut data = vec![7; 20_000];
+        data[at] ^= 1;
+        digest(data)
+    };
+    let whole = digest(vec![7; 20_000]);
+    for at in [0, 4095, 20_000 - 4096, 19_999] {
+        assert_ne!(changed(at), whole, "{at}");
+    }
+    assert_eq!(changed(10_000), whole, "the middle is not read");
+    assert_ne!(digest(vec![7; 20_004]), whole);
+    let mut writer = GgufWriter::default();
+    writer.key("a", &Value::Integer(1));
+    writer.tensor("w", &[5000], TensorType::F32, vec![7; 20_000]);
+    assert_ne!(GgufFile::from_bytes(writer.finish()).unwrap().digest(), whole);
+}
+
+#[test]
+fn what_is_there_twice_is_refused() {
+    let mut writer = GgufWriter::default();
+    writer.key("a", &Value::Integer(1)).key("a", &Value::Integer(1));
+    assert_eq!(error(writer.finish()), "metadata `a`: is there twice");
+    let mut writer = GgufWriter::default();
+    writer.tensor("w", &[1], TensorType::F32, vec![0; 4]);
+    writer.tensor("w", &[2], TensorType::F32, vec![0; 8]);
+    assert_eq!(error(writer.finish()), "tensor `w`: is there twice");
+}
+
 #[test]
 fn a_file_cut_anywhere_is_an_error() {
     let whole = small();

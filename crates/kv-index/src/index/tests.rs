@@ -99,7 +99,7 @@ proptest! {
                     hashes.iter().for_each(|&hash| model.apply(slot, KvEvent::Stored(hash)));
                 }
                 Op::Restart => {
-                    index.remove_worker(WorkerSlot(slot));
+                    index.clear(WorkerSlot(slot));
                     model.apply(slot, KvEvent::Cleared);
                 }
             }
@@ -148,7 +148,7 @@ fn a_slot_that_is_used_again_holds_nothing_of_its_former_owner() {
     let (index, slot) = (KvIndex::new(), WorkerSlot(2));
     let (old, new) = (hashes(0..50), hashes(40..60));
     index.apply(slot, &stored(&old));
-    index.remove_worker(slot);
+    index.clear(slot);
     assert_eq!((index.blocks_of(slot), index.distinct_blocks()), (0, 0));
     index.insert(slot, &new);
     assert!(index.matches(&old).is_empty());
@@ -197,6 +197,6 @@ fn memory_is_bounded_by_what_is_held_and_not_by_what_passed_through() {
     }
     assert_eq!(index.blocks_of(worker), 20_000);
     assert!(index.memory_bytes() < peak * 5 / 4, "{} after {peak}", index.memory_bytes());
-    index.remove_worker(worker);
+    index.clear(worker);
     assert!(index.memory_bytes() < peak / 2, "a worker's memory goes with it");
 }

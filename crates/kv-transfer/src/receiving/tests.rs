@@ -236,7 +236,7 @@ impl World {
 
     /// The connection breaks: both sides clean up.
     fn close(&mut self) {
-        self.sending.close(&HandoffError::PeerGone);
+        self.sending.close(&HandoffError::gone("test"));
         while let Some(action) = self.sending.poll_action() {
             if let SendAction::Outcome(transfer, _) = action {
                 *self.outcomes.entry(transfer.0).or_default() += 1;

@@ -25,7 +25,7 @@ fn messages() -> Vec<Message> {
         HandoffError::Refused("no".into()),
         HandoffError::Expired,
         HandoffError::ChecksumMismatch { block: 4, group: 2 },
-        HandoffError::PeerGone,
+        HandoffError::gone("closed"),
         HandoffError::Protocol("odd".into()),
         HandoffError::Aborted,
         HandoffError::OutOfBlocks,

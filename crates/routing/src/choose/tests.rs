@@ -17,6 +17,7 @@ fn idle(slot: u32) -> Candidate {
         max_waiting: 64,
         pending: Pending::default(),
         step: StepCost::default(),
+        affinity: 0,
     }
 }
 
@@ -25,7 +26,7 @@ fn pool(slots: std::ops::Range<u32>) -> Vec<Candidate> {
 }
 
 fn request(prompt_tokens: u32) -> Request {
-    Request { prompt_tokens, block_size: 16, max_tokens: 128 }
+    Request { prompt_tokens, block_size: 16, max_tokens: 128, session: None }
 }
 
 fn decide(

@@ -36,13 +36,19 @@ fn candidate() -> impl Strategy<Value = Candidate> {
                 per_sequence: step.2,
                 per_context_token: step.3,
             },
+            affinity: 0,
         },
     )
 }
 
 fn request() -> impl Strategy<Value = Request> {
     (1..8_000u32, prop_oneof![Just(16), Just(64)], 1..2_000u32).prop_map(
-        |(prompt_tokens, block_size, max_tokens)| Request { prompt_tokens, block_size, max_tokens },
+        |(prompt_tokens, block_size, max_tokens)| Request {
+            prompt_tokens,
+            block_size,
+            max_tokens,
+            session: None,
+        },
     )
 }
 
@@ -99,7 +105,8 @@ proptest! {
 /// Production lesson: the last token of a prompt is never free, or a product of terms becomes zero everywhere.
 #[test]
 fn a_fully_cached_prompt_still_costs_a_token() {
-    let request = |prompt_tokens| Request { prompt_tokens, block_size: 16, max_tokens: 1 };
+    let request =
+        |prompt_tokens| Request { prompt_tokens, block_size: 16, max_tokens: 1, session: None };
     assert_eq!(request(64).uncached_tokens(4), 16);
     assert_eq!(request(65).uncached_tokens(4), 1);
     assert_eq!(request(65).uncached_tokens(99), 1);

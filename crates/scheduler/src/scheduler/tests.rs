@@ -280,6 +280,63 @@ fn a_failed_hand_off_is_computed_here_from_index_0() {
 }
 
 #[test]
+fn a_hand_off_takes_a_place_in_the_batch_when_it_gets_its_blocks() {
+    let mut scheduler = Scheduler::new(SchedulerConfig { max_num_seqs: 2, ..config() });
+    for id in 1..=3 {
+        scheduler.add(new(id, &[id as u32, 2], 5, Mode::Remote)).unwrap();
+    }
+    scheduler.add(new(4, &[4, 2], 5, Mode::Local)).unwrap();
+    scheduler.reserve(SequenceId(1)).unwrap();
+    let second = scheduler.reserve(SequenceId(2)).unwrap();
+    let full = ReserveError::BatchFull { max_num_seqs: 2 };
+    assert_eq!(scheduler.reserve(SequenceId(3)).unwrap_err(), full);
+    assert_eq!(scheduler.reserve(SequenceId(2)).unwrap(), second, "it has its place already");
+    assert!(scheduler.schedule().sequences.is_empty(), "nor is there one for a local sequence");
+    scheduler.adopt(SequenceId(1), 5);
+    assert_eq!(scheduler.reserve(SequenceId(3)).unwrap_err(), full);
+    scheduler.cancel(SequenceId(1));
+    scheduler.reserve(SequenceId(3)).unwrap();
+    scheduler.fall_back(SequenceId(2));
+    let (plan, _) = step(&mut scheduler);
+    let ids: Vec<_> = plan.sequences.iter().map(|s| s.id.0).collect();
+    assert_eq!(ids, [2], "a hand-off that failed leaves its place to the oldest");
+}
+
+#[test]
+fn what_comes_back_into_the_queue_runs_in_the_order_of_age() {
+    let mut scheduler = Scheduler::new(SchedulerConfig { max_num_seqs: 1, ..config() });
+    scheduler.add(new(1, &[1, 2], 2, Mode::Local)).unwrap();
+    (2..=4).for_each(|id| scheduler.add(new(id, &[1, 2], 2, Mode::Remote)).unwrap());
+    scheduler.add(new(5, &[1, 2], 2, Mode::Local)).unwrap();
+    for id in [3, 2, 4] {
+        scheduler.fall_back(SequenceId(id));
+    }
+    assert_eq!(scheduler.next_waiting(), Some(SequenceId(1)));
+    let order: Vec<_> = run(&mut scheduler)
+        .iter()
+        .filter_map(|event| match event {
+            StepEvent::Finished { id, .. } => Some(id.0),
+            StepEvent::Token { .. } => None,
+        })
+        .collect();
+    assert_eq!(order, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn whoever_came_last_is_preempted_first_even_if_it_runs_for_longer() {
+    let mut scheduler = Scheduler::new(SchedulerConfig { num_blocks: 4, ..config() });
+    scheduler.add(new(1, &[1, 2, 3, 4, 5], 9, Mode::Remote)).unwrap();
+    scheduler.add(new(2, &[6, 5, 4, 3, 2], 9, Mode::Local)).unwrap();
+    step(&mut scheduler);
+    scheduler.reserve(SequenceId(1)).unwrap();
+    scheduler.adopt(SequenceId(1), 5);
+    while scheduler.next_waiting().is_none() {
+        step(&mut scheduler);
+    }
+    assert_eq!(scheduler.next_waiting(), Some(SequenceId(2)));
+}
+
+#[test]
 fn cancelling_frees_the_blocks_at_once_unless_they_are_held() {
     let mut scheduler = Scheduler::new(config());
     scheduler.add(new(1, &[1; 20], 9, Mode::Local)).unwrap();
@@ -315,11 +372,22 @@ fn the_load_record_counts_exactly() {
     assert_eq!((load.done.computed, load.done.generated, load.steps), (9, 2, 2));
 }
 
+/// Tokens that wait to be computed, looked up from scratch.
+fn uncached(scheduler: &Scheduler) -> u64 {
+    let of = |id| {
+        let sequence = &scheduler.sequences[id];
+        let shareable = sequence.max_shared_blocks(4).min(sequence.hashes.len());
+        sequence.tokens.len() - 4 * scheduler.blocks.match_prefix(&sequence.hashes[..shareable])
+    };
+    scheduler.waiting.iter().map(of).sum::<usize>() as u64
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Add { prompt: u8, len: usize, max_tokens: u32, mode: u8 },
     Step,
     Cancel { which: usize },
+    Reserve { which: usize },
     Arrive { which: usize },
     Fail { which: usize },
     Release { which: usize },
@@ -332,6 +400,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         }),
         8 => Just(Op::Step),
         1 => (0..20usize).prop_map(|which| Op::Cancel { which }),
+        4 => (0..20usize).prop_map(|which| Op::Reserve { which }),
         2 => (0..20usize).prop_map(|which| Op::Arrive { which }),
         1 => (0..20usize).prop_map(|which| Op::Fail { which }),
         2 => (0..20usize).prop_map(|which| Op::Release { which }),
@@ -344,8 +413,9 @@ proptest! {
 
     /// Random requests, hand-offs, failures and cancellations on a pool that is too small for comfort.
     #[test]
-    fn every_answer_is_the_undisturbed_one_and_nothing_leaks(ops in ops()) {
-        let mut scheduler = Scheduler::new(config());
+    fn every_answer_is_the_undisturbed_one_and_nothing_leaks(ops in ops(), places in 1..5usize) {
+        let limits = SchedulerConfig { max_num_seqs: places as u32, ..config() };
+        let mut scheduler = Scheduler::new(limits);
         let mut prompts: Vec<(Vec<TokenId>, u32, Mode)> = Vec::new();
         let mut events = Vec::new();
         let mut cancelled = Vec::new();
@@ -353,7 +423,7 @@ proptest! {
         for op in ops {
             match op {
                 Op::Add { prompt, len, max_tokens, mode } => {
-                    let mode = [Mode::Local, Mode::Local, Mode::PrefillOnly, Mode::Remote][mode as usize];
+                    let mode = [Mode::Local, Mode::PrefillOnly, Mode::Remote, Mode::Remote][mode as usize];
                     let prompt: Vec<_> = (0..len as u32).map(|i| u32::from(prompt) + i * 3 + 1).collect();
                     if scheduler.add(new(prompts.len() as u64, &prompt, max_tokens, mode)).is_ok() {
                         prompts.push((prompt, max_tokens, mode));
@@ -362,13 +432,14 @@ proptest! {
                 Op::Step => {
                     let (plan, new_events) = step(&mut scheduler);
                     prop_assert!(plan.num_tokens() <= 8);
-                    prop_assert!(plan.sequences.len() <= 4 || plan.num_tokens() <= 8);
+                    prop_assert!(plan.sequences.len() <= places);
                     events.extend(new_events);
                 }
                 Op::Cancel { which } => if let Some(usage) = scheduler.cancel(id(which)) {
                     prop_assert!(usage.is_balanced());
                     cancelled.push(which);
                 },
+                Op::Reserve { which } => drop(scheduler.reserve(id(which))),
                 Op::Arrive { which } => if scheduler.reserve(id(which)).is_ok() {
                     let first = next_token(&prompts[which].0);
                     events.push(StepEvent::Token { id: id(which), index: 0, token: first });
@@ -378,6 +449,9 @@ proptest! {
                 Op::Release { which } => scheduler.release_held(id(which)),
             }
             scheduler.check_integrity().unwrap();
+            prop_assert_eq!(scheduler.load().waiting_prefill_tokens, uncached(&scheduler));
+            prop_assert!(scheduler.running.len() <= places);
+            prop_assert!(scheduler.running.is_sorted());
         }
         for which in 0..prompts.len() {
             scheduler.fall_back(id(which));

@@ -1,4 +1,5 @@
 use super::*;
+use estafette_routing::QueueOrder;
 
 fn info(id: &str, incarnation: u64, role: v1::Role) -> v1::WorkerInfo {
     v1::WorkerInfo {
@@ -18,7 +19,7 @@ fn load() -> LoadRecord {
 }
 
 fn registry() -> Registry {
-    Registry::new(SplitMix64::new(1))
+    Registry::new(WaitingRoom::new(QueueOrder::Fcfs, 10), SplitMix64::new(1))
 }
 
 #[tokio::test]
@@ -26,10 +27,10 @@ async fn a_worker_is_chosen_once_its_state_is_known_and_not_while_it_drains() {
     let mut registry = registry();
     let worker = registry.join(info("a", 1, v1::Role::Decode)).unwrap();
     assert_eq!(registry.counts().decode, 0);
-    assert!(registry.heard(&worker, load(), false));
+    assert!(registry.heard(&worker, &load(), false));
     assert_eq!(registry.counts().decode, 1);
-    assert!(!registry.heard(&worker, load(), false), "nothing new");
-    assert!(registry.heard(&worker, load(), true));
+    assert!(!registry.heard(&worker, &load(), false), "nothing new");
+    assert!(registry.heard(&worker, &load(), true));
     assert_eq!(registry.counts().decode, 0);
 }
 
@@ -37,13 +38,13 @@ async fn a_worker_is_chosen_once_its_state_is_known_and_not_while_it_drains() {
 async fn a_restarted_worker_replaces_its_predecessor_and_late_words_of_it_change_nothing() {
     let mut registry = registry();
     let old = registry.join(info("a", 1, v1::Role::Decode)).unwrap();
-    registry.heard(&old, load(), false);
+    registry.heard(&old, &load(), false);
     let new = registry.join(info("a", 2, v1::Role::Decode)).unwrap();
     assert_ne!(old.slot, new.slot, "the index may still name the old one");
     assert_eq!(registry.counts().decode, 0);
-    assert!(!registry.heard(&old, load(), false));
+    assert!(!registry.heard(&old, &load(), false));
     assert_eq!(registry.counts().decode, 0);
-    registry.heard(&new, load(), false);
+    registry.heard(&new, &load(), false);
     registry.leave(&old);
     registry.free(&old);
     assert_eq!(registry.counts().decode, 1);
@@ -62,4 +63,28 @@ async fn workers_that_would_answer_differently_are_refused() {
     assert!(registry.join(other).unwrap_err().message().contains("`numerics_id` differs"));
     assert!(registry.join(info("", 2, v1::Role::Prefill)).is_err());
     assert!(registry.join(info("c", 2, v1::Role::Unspecified)).is_err());
+}
+
+#[tokio::test]
+async fn a_newcomer_that_is_refused_does_not_cost_the_worker_whose_name_it_has() {
+    let mut registry = registry();
+    let worker = registry.join(info("a", 1, v1::Role::Decode)).unwrap();
+    registry.join(info("b", 2, v1::Role::Prefill)).unwrap();
+    let mut other = info("a", 3, v1::Role::Decode);
+    other.pool.as_mut().unwrap().numerics_id = "other".into();
+    assert!(registry.join(other).is_err());
+    assert!(registry.member(&worker).is_some());
+}
+
+#[tokio::test]
+async fn the_shape_is_that_of_the_smallest_worker_that_is_there() {
+    let mut registry = registry();
+    assert_eq!(registry.shape(), None);
+    registry.join(info("a", 1, v1::Role::Decode)).unwrap();
+    let mut small = info("b", 2, v1::Role::Decode);
+    small.pool.as_mut().unwrap().max_model_len = 50;
+    let small = registry.join(small).unwrap();
+    assert_eq!(registry.shape(), Some(Shape { block_size: 16, max_model_len: 50 }));
+    registry.leave(&small);
+    assert_eq!(registry.shape(), Some(Shape { block_size: 16, max_model_len: 100 }));
 }

@@ -2,7 +2,7 @@ use super::*;
 use estafette_types::ErrorCode;
 
 fn options(body: &str) -> Result<AnswerOptions, RequestError> {
-    answer_options(&Fields::parse(body.as_bytes()).unwrap(), None, 77)
+    answer_options(&Fields::parse(body.as_bytes()).unwrap(), None, None, 77)
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn churn(index: &KvIndex, writer: u64) {
             index.apply(slot, &[KvEvent::Removed(crowded(rng.below(PREFIX)))]);
         }
         if rng.below(10) == 0 {
-            index.remove_worker(slot);
+            index.clear(slot);
         }
     }
 }
@@ -62,7 +62,7 @@ fn readers_beside_writers_see_what_is_there_and_nothing_else() {
         }
     });
     for slot in 10..50 {
-        index.remove_worker(WorkerSlot(slot));
+        index.clear(WorkerSlot(slot));
     }
     assert_eq!(index.distinct_blocks() as u64, PREFIX);
 }

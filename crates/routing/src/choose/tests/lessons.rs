@@ -143,7 +143,8 @@ fn the_size_of_a_block_does_not_change_the_choice() {
     let config = RoutingConfig::default();
     for cached in (0..1_600).step_by(64) {
         let seconds = [16, 32, 64].map(|block_size| {
-            let request = Request { prompt_tokens: 1_601, block_size, max_tokens: 64 };
+            let request =
+                Request { prompt_tokens: 1_601, block_size, max_tokens: 64, session: None };
             let (mut prefill, mut decode) = (idle(0), idle(1));
             prefill.cached_blocks = cached / block_size;
             decode.cached_blocks = cached / block_size / 2 * 2;

@@ -1,0 +1,124 @@
+use super::*;
+
+const REQUEST: Request =
+    Request { prompt_tokens: 100, block_size: 16, max_tokens: 10, session: None };
+
+fn traits(role: Role) -> WorkerTraits {
+    WorkerTraits { role, max_num_seqs: 4, max_waiting: 4, takes_kv: true, name_hash: 0 }
+}
+
+fn load() -> LoadRecord {
+    LoadRecord { free_blocks: 100, total_blocks: 100, ..LoadRecord::default() }
+}
+
+fn fleet(roles: &[Role]) -> Fleet {
+    let mut fleet = Fleet::default();
+    for (slot, role) in (0..).zip(roles) {
+        fleet.join(slot, traits(*role));
+        fleet.heard(slot, &load(), false);
+    }
+    fleet
+}
+
+fn choice(fleet: &Fleet, allowed: impl Fn(u32) -> bool) -> Result<Choice, NoChoice> {
+    fleet.choose(&REQUEST, |_| 0, allowed, &mut SplitMix64::new(1)).map(|decision| decision.choice)
+}
+
+#[test]
+fn a_worker_is_chosen_from_its_first_load_until_it_drains_or_its_state_is_lost() {
+    let mut fleet = Fleet::default();
+    fleet.join(3, traits(Role::Decode));
+    assert_eq!(choice(&fleet, |_| true), Err(NoChoice::NoWorker));
+    assert!(fleet.heard(3, &load(), false));
+    assert_eq!(choice(&fleet, |_| true), Ok(Choice::Aggregated { decode: 3 }));
+    assert!(!fleet.heard(3, &load(), false), "nothing new");
+    assert!(fleet.heard(3, &load(), true));
+    assert_eq!(fleet.count(Role::Decode), 0);
+    assert!(fleet.heard(3, &load(), false));
+    fleet.unsynced(3);
+    assert_eq!(fleet.count(Role::Decode), 0);
+    assert_eq!(choice(&fleet, |_| true), Err(NoChoice::NoWorker));
+}
+
+#[test]
+fn who_is_not_allowed_is_not_chosen() {
+    let fleet = fleet(&[Role::Prefill, Role::Decode, Role::Prefill, Role::Decode]);
+    for _ in 0..50 {
+        let expected = Choice::Disaggregated { prefill: 2, decode: 1 };
+        assert_eq!(choice(&fleet, |slot| slot == 2 || slot == 1), Ok(expected));
+    }
+    assert_eq!(choice(&fleet, |slot| slot == 3), Ok(Choice::Aggregated { decode: 3 }));
+}
+
+#[test]
+fn a_worker_that_takes_no_kv_prefills_for_itself() {
+    let mut fleet = fleet(&[Role::Prefill]);
+    fleet.join(1, WorkerTraits { takes_kv: false, ..traits(Role::Decode) });
+    fleet.heard(1, &load(), false);
+    assert_eq!(choice(&fleet, |_| true), Ok(Choice::Aggregated { decode: 1 }));
+}
+
+#[test]
+fn what_was_booked_counts_at_once_and_dies_with_the_worker() {
+    let mut fleet = fleet(&[Role::Decode, Role::Decode]);
+    let receipt = fleet.book(0, &REQUEST, 0, true);
+    for _ in 0..50 {
+        assert_eq!(choice(&fleet, |_| true), Ok(Choice::Aggregated { decode: 1 }));
+    }
+    fleet.leave(0);
+    fleet.join(0, traits(Role::Decode));
+    fleet.heard(0, &load(), false);
+    fleet.finished(receipt);
+    assert_eq!(fleet.receipts.pending(0).sequences, 0);
+}
+
+fn named(roles: &[Role]) -> Fleet {
+    let mut fleet = Fleet::default();
+    for (slot, role) in (0..).zip(roles) {
+        fleet.join(slot, WorkerTraits { name_hash: u64::from(slot) + 100, ..traits(*role) });
+        fleet.heard(slot, &load(), false);
+    }
+    fleet
+}
+
+#[test]
+fn a_session_stays_with_its_worker_while_that_is_about_as_good_and_only_then() {
+    let mut fleet = named(&[Role::Decode; 4]);
+    let chosen = |fleet: &Fleet, session, seed| {
+        let request = Request { session: Some(session), ..REQUEST };
+        let mut rng = SplitMix64::new(seed);
+        match fleet.choose(&request, |_| 0, |_| true, &mut rng).unwrap().choice {
+            Choice::Aggregated { decode } | Choice::Disaggregated { decode, .. } => decode,
+        }
+    };
+    let mut per_worker = [0; 4];
+    for session in 0..400 {
+        let own = chosen(&fleet, session, 1);
+        per_worker[own as usize] += 1;
+        assert!((2..6).all(|seed| chosen(&fleet, session, seed) == own));
+    }
+    assert!(per_worker.iter().all(|count| (50..150).contains(count)), "{per_worker:?}");
+    // The worker of session 0 gets a long queue.
+    let own = chosen(&fleet, 0, 1);
+    let busy = LoadRecord { waiting_prefill_tokens: 100_000, waiting_sequences: 2, ..load() };
+    fleet.heard(own, &busy, false);
+    assert_ne!(chosen(&fleet, 0, 1), own);
+}
+
+#[test]
+fn a_worker_that_leaves_moves_only_its_own_sessions() {
+    let own = |fleet: &Fleet, session: u64| {
+        fleet
+            .workers()
+            .max_by_key(|(_, w)| affinity(Some(session), w.traits().name_hash))
+            .unwrap()
+            .0
+    };
+    let before = named(&[Role::Decode; 5]);
+    let mut after = named(&[Role::Decode; 5]);
+    after.leave(2);
+    for session in 0..200 {
+        let was = own(&before, session);
+        assert!(was == 2 || own(&after, session) == was);
+    }
+}
