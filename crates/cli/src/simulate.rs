@@ -83,7 +83,7 @@ struct ClusterFlags {
     #[arg(long, default_value_t = 256)]
     max_num_seqs: u32,
     /// Sequences that wait on a worker.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 256)]
     max_waiting: u32,
     /// How old cache events and load records are when they reach the router.
     #[arg(long, default_value = "10ms", value_parser = parse_duration)]

@@ -1,6 +1,7 @@
 //! The event loop: clients, one router, workers, links.
 
 mod clients;
+mod room;
 mod run;
 
 pub use run::{Outcome, simulate};
@@ -15,9 +16,10 @@ use crate::settings::ClusterSettings;
 use crate::worker::{Effect, Leg, Message, Worker};
 use crate::workload::Workload;
 use clients::Clients;
-use estafette_routing::Choice;
+use estafette_routing::{Choice, NoChoice};
 use estafette_scheduler::Mode;
 use estafette_types::{SplitMix64, Usage};
+use room::Room;
 
 /// What happens.
 enum Event {
@@ -27,6 +29,8 @@ enum Event {
     Message(Message),
     /// The receiver of a hand-off has waited long enough.
     Timeout,
+    /// A request has waited long enough for a worker with room.
+    RoomTimeout,
     State(Box<StateUpdate>),
     First {
         slot: u32,
@@ -55,6 +59,7 @@ impl Event {
                 Message::Subscribe => "subscribe",
             },
             Self::Timeout => "timeout",
+            Self::RoomTimeout => "room-timeout",
             Self::State(_) => "state",
             Self::First { .. } => "first-token",
             Self::Ended { .. } => "ended",
@@ -78,7 +83,12 @@ impl Event {
                 | Message::Cancel(turn) => u64::from(*turn),
                 Message::Subscribe => 0,
             },
-            Self::StepEnd | Self::Transfer | Self::Timeout | Self::Arrival | Self::Wake => 0,
+            Self::StepEnd
+            | Self::Transfer
+            | Self::Timeout
+            | Self::RoomTimeout
+            | Self::Arrival
+            | Self::Wake => 0,
         }
     }
 }
@@ -110,6 +120,7 @@ struct Cluster<'a> {
     router: Router,
     hand_offs: HandOffs,
     clients: Clients<'a>,
+    room: Room,
     placed: Vec<Option<Placed>>,
     records: Vec<Record>,
     loss: SplitMix64,
@@ -148,10 +159,12 @@ impl Cluster<'_> {
                 self.wake(now, subject);
             }
             Event::Timeout => self.timed_out(now, subject),
+            Event::RoomTimeout => self.waited_too_long(now, subject),
             Event::State(update) => {
                 if self.router.heard(subject, &update) {
                     self.tell(now, subject, Message::Subscribe);
                 }
+                self.call_in(now);
             }
             Event::First { slot } => {
                 self.router.first_token(LegView { turn: subject, slot });
@@ -293,19 +306,15 @@ impl Cluster<'_> {
         }
     }
 
-    fn arrived(&mut self, now: u64, turn: u32) {
+    /// Chooses who runs a request, with the hits of this moment, and sends its legs.
+    fn send(&mut self, now: u64, turn: u32) -> Result<(), NoChoice> {
         let session = self.clients.session_of(turn);
         let namespace = self.workload.sessions[session as usize].namespace;
         let block_size = self.settings.block_size;
         let hashes = prompt_hashes(self.workload, turn, namespace, block_size);
         let input_tokens = self.workload.turns[turn as usize].input_tokens;
-        let routed = self.router.route(turn, input_tokens, &hashes);
+        let routed = self.router.route(turn, input_tokens, &hashes)?;
         let record = &mut self.records[turn as usize];
-        record.arrived = Some(now);
-        let Ok(routed) = routed else {
-            self.close(now, turn, Fate::Rejected);
-            return;
-        };
         let expected = u64::from(routed.cached_blocks) * u64::from(block_size);
         record.expected_cached_tokens = expected.min(u64::from(input_tokens) - 1);
         match routed.choice {
@@ -323,6 +332,7 @@ impl Cluster<'_> {
                 self.dispatch(now, turn, decode, Mode::Remote, hashes);
             }
         }
+        Ok(())
     }
 
     fn place(&mut self, turn: u32, decode: u32, prefill: Option<u32>) {

@@ -71,8 +71,8 @@ pub trait RouterPolicy: std::fmt::Debug {
     /// When it wants none of them.
     fn choose(&mut self, ask: &Ask, seats: &[Seat]) -> Result<Choice, NoChoice>;
 
-    /// A leg was sent; `uncached` tokens are to be computed there.
-    fn dispatched(&mut self, _leg: LegView, _ask: &Ask, _uncached: u32) {}
+    /// A leg was sent to one who holds the first `cached_blocks`; `computes` when the prompt is computed there.
+    fn dispatched(&mut self, _leg: LegView, _ask: &Ask, _cached_blocks: u32, _computes: bool) {}
 
     /// A leg's first token came.
     fn first_token(&mut self, _leg: LegView) {}
@@ -173,12 +173,12 @@ impl Router {
         let computes = match choice {
             Choice::Aggregated { decode } => decode,
             Choice::Disaggregated { prefill, decode } => {
-                self.book(LegView { turn, slot: decode }, &ask, 0);
+                self.book(LegView { turn, slot: decode }, &ask, cached(decode), false);
                 prefill
             }
         };
         let cached_blocks = cached(computes);
-        self.book(LegView { turn, slot: computes }, &ask, ask.uncached(cached_blocks));
+        self.book(LegView { turn, slot: computes }, &ask, cached_blocks, true);
         Ok(Routed { choice, cached_blocks })
     }
 
@@ -195,20 +195,18 @@ impl Router {
                 max_waiting: self.max_waiting,
             },
         );
-        seats.filter(|seat| seat.load.waiting_sequences < u64::from(seat.max_waiting)).collect()
+        seats.filter(has_place).collect()
     }
 
-    fn book(&mut self, leg: LegView, ask: &Ask, uncached: u32) {
-        let sent = Sent {
-            prefill_tokens: u64::from(uncached),
-            context_tokens: u64::from(ask.prompt_tokens),
-        };
+    fn book(&mut self, leg: LegView, ask: &Ask, cached_blocks: u32, computes: bool) {
+        let prefill_tokens = if computes { u64::from(ask.uncached(cached_blocks)) } else { 0 };
+        let sent = Sent { prefill_tokens, context_tokens: u64::from(ask.prompt_tokens) };
         let booked = &mut self.workers[leg.slot as usize].booked;
         booked.requests += 1;
         booked.prefill_tokens += sent.prefill_tokens;
         booked.context_tokens += sent.context_tokens;
         self.sent.insert((leg.turn, leg.slot), sent);
-        self.policy.dispatched(leg, ask, uncached);
+        self.policy.dispatched(leg, ask, cached_blocks, computes);
     }
 
     pub(crate) fn first_token(&mut self, leg: LegView) {
@@ -253,6 +251,14 @@ impl Router {
         let booked = self.workers.iter().any(|known| known.booked != Booked::default());
         booked.then(|| format!("{:?}", self.sent))
     }
+}
+
+/// Its queue is not full, with what was sent and is in no record yet.
+fn has_place(seat: &Seat) -> bool {
+    let load = &seat.load;
+    let known = load.waiting_sequences + load.prefilling_sequences + load.decoding_sequences;
+    let on_the_way = seat.booked.requests.saturating_sub(known);
+    load.waiting_sequences + on_the_way < u64::from(seat.max_waiting)
 }
 
 #[cfg(test)]

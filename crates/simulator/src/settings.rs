@@ -26,6 +26,10 @@ pub struct ClusterSettings {
     pub max_num_seqs: u32,
     /// Sequences that wait on a worker.
     pub max_waiting: u32,
+    /// Requests that wait in the router while every worker is full.
+    pub room: u32,
+    /// The longest they wait.
+    pub room_wait_micros: u64,
     /// How long a message takes between router and worker or between workers.
     pub message_micros: u64,
     /// How long a worker's cache events and load record take to the router.
@@ -54,7 +58,9 @@ impl ClusterSettings {
             prefill_chunk: 8192,
             decode_chunk: 2048,
             max_num_seqs: 256,
-            max_waiting: 1024,
+            max_waiting: 256,
+            room: 512,
+            room_wait_micros: 60_000_000,
             message_micros: 500,
             state_micros: 10_000,
             state_loss_ppm: 0,

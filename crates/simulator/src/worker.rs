@@ -72,6 +72,8 @@ struct Step {
 struct LegState {
     turn: u32,
     mode: Mode,
+    /// For KV from elsewhere.
+    awaits: bool,
     told: bool,
     begun: bool,
     /// Nobody will read the blocks of this prompt any more.
@@ -292,11 +294,24 @@ impl Worker {
             return;
         }
         self.ids.insert(turn, id);
-        self.legs.insert(id, LegState { turn, mode, told: false, begun: false, abandoned: false });
+        self.legs.insert(
+            id,
+            LegState {
+                turn,
+                mode,
+                awaits: mode == Mode::Remote,
+                told: false,
+                begun: false,
+                abandoned: false,
+            },
+        );
     }
 
     fn delivered(&mut self, turn: u32, effects: &mut Vec<Effect>) {
         let Some(id) = self.ids.get(&turn).copied() else { return };
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.awaits = false;
+        }
         let events = self.scheduler.adopt(id, turn);
         self.report(events, effects);
     }
@@ -304,8 +319,7 @@ impl Worker {
     /// The KV does not come: the prompt is computed here.
     fn give_up(&mut self, turn: u32, effects: &mut Vec<Effect>) {
         let Some(id) = self.ids.get(&turn).copied() else { return };
-        let awaits = self.legs.get(&id).is_some_and(|leg| leg.mode == Mode::Remote)
-            && self.scheduler.sequence(id).is_some_and(|s| s.num_computed() == 0);
+        let awaits = self.legs.get_mut(&id).is_some_and(|leg| std::mem::take(&mut leg.awaits));
         if !awaits {
             return;
         }
@@ -344,7 +358,7 @@ impl Worker {
                 return;
             }
             match self.scheduler.reserve(id) {
-                Err(ReserveError::OutOfBlocks { .. }) => return,
+                Err(ReserveError::OutOfBlocks { .. } | ReserveError::BatchFull { .. }) => return,
                 Err(ReserveError::Unknown) => {}
                 Ok(reservation) => {
                     if let Some(leg) = self.legs.get(&id) {

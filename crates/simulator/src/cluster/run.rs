@@ -2,6 +2,7 @@
 
 use super::{Cluster, Event, Node};
 use crate::cluster::clients::Clients;
+use crate::cluster::room::Room;
 use crate::error::SimulateError;
 use crate::event::{Class, Queue};
 use crate::hand_off::HandOffs;
@@ -101,6 +102,7 @@ fn build<'a>(
             settings.layer_groups,
         ),
         clients: Clients::new(workload),
+        room: Room::new(settings.room),
         placed: vec![None; workload.turns.len()],
         records: records.collect(),
         loss: stream(seed, Purpose::Loss),

@@ -185,7 +185,8 @@ fn events_that_come_late_or_never_cost_hits_and_no_request() {
     let hits = |settings: &ClusterSettings| -> u64 {
         let outcome = run(settings, &workload, Policy::Ours, 1);
         // While every worker's state is unknown a request finds none.
-        let rejected = outcome.records.iter().filter(|record| record.fate == Fate::Rejected).count();
+        let rejected =
+            outcome.records.iter().filter(|record| record.fate == Fate::Rejected).count();
         let allowed = if settings.state_loss_ppm == 0 { 0 } else { outcome.records.len() / 20 };
         assert!(rejected <= allowed, "{rejected}");
         outcome.records.iter().map(|record| record.cached_tokens).sum()
@@ -246,14 +247,20 @@ fn what_is_not_done_in_time_is_unfinished() {
 }
 
 #[test]
-fn a_full_queue_rejects_and_a_prompt_that_never_fits_does_too() {
-    let settings = ClusterSettings { max_waiting: 3, kv_blocks: 200, ..settings(0, 1) };
+fn a_full_queue_lets_wait_and_a_full_room_rejects() {
+    let full = ClusterSettings { max_waiting: 3, kv_blocks: 200, ..settings(0, 1) };
     let mut prompts: Vec<_> = (0..20).map(|i| (i * 1000, 10_000, 1)).collect();
+    // Never fits.
     prompts.push((60_000_000, 20_000, 1));
-    let outcome = run(&settings, &apart(&prompts), Policy::LeastLoaded, 1);
-    assert_eq!(outcome.records[20].fate, Fate::Rejected);
-    let rejected = outcome.records.iter().filter(|record| record.fate == Fate::Rejected).count();
-    assert!((10..=19).contains(&rejected), "{rejected}");
+    let rejected = |settings: &ClusterSettings| -> Vec<usize> {
+        let outcome = run(settings, &apart(&prompts), Policy::LeastLoaded, 1);
+        let records = outcome.records.iter().enumerate();
+        records.filter(|(_, record)| record.fate == Fate::Rejected).map(|(i, _)| i).collect()
+    };
+    assert_eq!(rejected(&full), [20]);
+    assert_eq!(rejected(&ClusterSettings { room: 10, ..full.clone() }).len(), 20 + 1 - 10 - 3);
+    let hasty = ClusterSettings { room_wait_micros: 1_000_000, ..full };
+    assert!(rejected(&hasty).len() > 10);
 }
 
 #[test]

@@ -1,13 +1,10 @@
-//! Ours: the production score with the production bookkeeping. It learns step times from load records; the simulator's
-//! step-time model stays unknown to it.
+//! Ours: the production router's fleet, fed with what simulated workers say. It learns step times from load records; the
+//! simulator's step-time model stays unknown to it.
 
 use crate::router::{Ask, LegView, RouterPolicy, Seat};
 use crate::settings::ClusterSettings;
-use estafette_routing::{
-    Booking, Candidate, Choice, NoChoice, Receipt, Receipts, Request, RoutingConfig, StepModel,
-    choose,
-};
-use estafette_types::{LoadRecord, Role, SplitMix64};
+use estafette_routing::{Choice, Fleet, NoChoice, Receipt, Request, RoutingConfig, WorkerTraits};
+use estafette_types::{LoadRecord, SplitMix64};
 use std::collections::BTreeMap;
 
 /// What a client allows an answer to be; the router knows no more.
@@ -15,76 +12,74 @@ const MAX_TOKENS: u32 = 16_384;
 
 #[derive(Debug)]
 pub(super) struct Ours {
-    config: RoutingConfig,
-    receipts: Receipts,
+    fleet: Fleet,
     /// Of legs that have not ended, by turn and slot.
     out: BTreeMap<(u32, u32), Receipt>,
-    steps: Vec<StepModel>,
     rng: SplitMix64,
 }
 
 impl Ours {
     pub(super) fn new(settings: &ClusterSettings, rng: SplitMix64) -> Self {
         let chunk_tokens = settings.chunk(settings.prompt_role());
-        let workers = settings.roles().count();
-        Self {
-            config: RoutingConfig { chunk_tokens, ..RoutingConfig::default() },
-            receipts: Receipts::new(),
-            out: BTreeMap::new(),
-            steps: vec![StepModel::default(); workers],
-            rng,
+        let mut fleet = Fleet::new(RoutingConfig { chunk_tokens, ..RoutingConfig::default() });
+        for (slot, role) in (0..).zip(settings.roles()) {
+            let traits = WorkerTraits {
+                role,
+                max_num_seqs: settings.max_num_seqs,
+                max_waiting: settings.max_waiting,
+                takes_kv: true,
+                name_hash: u64::from(slot),
+            };
+            fleet.join(slot, traits);
+            let total_blocks = u64::from(settings.kv_blocks);
+            let idle =
+                LoadRecord { free_blocks: total_blocks, total_blocks, ..LoadRecord::default() };
+            fleet.heard(slot, &idle, false);
         }
+        Self { fleet, out: BTreeMap::new(), rng }
     }
+}
 
-    fn candidate(&self, seat: &Seat) -> Candidate {
-        Candidate {
-            slot: seat.slot,
-            load: seat.load,
-            draining: false,
-            cached_blocks: seat.cached_blocks,
-            max_num_seqs: seat.max_num_seqs,
-            max_waiting: seat.max_waiting,
-            pending: self.receipts.pending(seat.slot),
-            step: self.steps[seat.slot as usize].cost(),
-        }
+fn request(ask: &Ask) -> Request {
+    Request {
+        prompt_tokens: ask.prompt_tokens,
+        block_size: ask.block_size,
+        max_tokens: MAX_TOKENS,
+        session: None,
     }
+}
+
+fn seat(seats: &[Seat], slot: u32) -> Option<&Seat> {
+    let found = seats.binary_search_by_key(&slot, |seat| seat.slot);
+    found.ok().map(|i| &seats[i])
 }
 
 impl RouterPolicy for Ours {
     fn choose(&mut self, ask: &Ask, seats: &[Seat]) -> Result<Choice, NoChoice> {
-        let request = Request {
-            prompt_tokens: ask.prompt_tokens,
-            block_size: ask.block_size,
-            max_tokens: MAX_TOKENS,
-        };
-        let of = |role| -> Vec<Candidate> {
-            seats.iter().filter(|seat| seat.role == role).map(|seat| self.candidate(seat)).collect()
-        };
-        let (prefill, decode) = (of(Role::Prefill), of(Role::Decode));
-        choose(&request, &prefill, &decode, &self.config, &mut self.rng)
-            .map(|decision| decision.choice)
+        let cached = |slot| seat(seats, slot).map_or(0, |seat| seat.cached_blocks);
+        let allowed = |slot| seat(seats, slot).is_some();
+        let decision = self.fleet.choose(&request(ask), cached, allowed, &mut self.rng)?;
+        Ok(decision.choice)
     }
 
-    fn dispatched(&mut self, leg: LegView, ask: &Ask, uncached: u32) {
-        let booking = Booking { prefill_tokens: uncached, context_tokens: ask.prompt_tokens };
-        let receipt = self.receipts.dispatched(leg.slot, booking);
+    fn dispatched(&mut self, leg: LegView, ask: &Ask, cached_blocks: u32, computes: bool) {
+        let receipt = self.fleet.book(leg.slot, &request(ask), cached_blocks, computes);
         self.out.insert((leg.turn, leg.slot), receipt);
     }
 
     fn first_token(&mut self, leg: LegView) {
         if let Some(receipt) = self.out.get(&(leg.turn, leg.slot)) {
-            self.receipts.taken_in(receipt);
+            self.fleet.taken_in(receipt);
         }
     }
 
     fn ended(&mut self, leg: LegView) {
         if let Some(receipt) = self.out.remove(&(leg.turn, leg.slot)) {
-            self.receipts.finished(receipt);
+            self.fleet.finished(receipt);
         }
     }
 
     fn heard(&mut self, slot: u32, load: &LoadRecord) {
-        self.steps[slot as usize].observe(load);
-        self.receipts.on_load(slot, load);
+        self.fleet.heard(slot, load, false);
     }
 }

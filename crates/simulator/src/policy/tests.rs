@@ -145,7 +145,7 @@ fn ours_does_not_herd_between_two_records() {
         let Ok(Choice::Aggregated { decode }) = policy.choose(&ask, &seats(4)) else {
             panic!("no choice")
         };
-        policy.dispatched(LegView { turn, slot: decode }, &ask, 4000);
+        policy.dispatched(LegView { turn, slot: decode }, &ask, 0, true);
         shares[decode as usize] += 1;
     }
     assert_eq!(shares, [10; 4], "no record came, and receipts tell");
