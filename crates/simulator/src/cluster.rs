@@ -374,8 +374,13 @@ impl Cluster<'_> {
                 self.tell(now, placed.decode, Message::GiveUp(turn));
             }
         } else {
+            // A hand-off that is still under way has nobody to go to.
+            if let Some(sender) = self.hand_offs.end(turn) {
+                self.records[turn as usize].handed_over = false;
+                self.tell(now, sender, Message::Released(turn));
+            }
             if let Some(prefill) = placed.prefill.filter(|_| !placed.prefill_ended) {
-                self.release_sender(now, turn);
+                self.records[turn as usize].handed_over = false;
                 self.tell(now, prefill, Message::Cancel(turn));
             }
             let fate = if refused { Fate::Rejected } else { Fate::Finished };

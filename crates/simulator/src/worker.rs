@@ -378,7 +378,7 @@ impl Worker {
         }
         let load = self.load();
         let idle = self.scheduler.is_idle() && load.free_blocks == load.total_blocks;
-        (!idle).then(|| format!("{load:?} when all has ended"))
+        (!idle).then(|| format!("{:?} and {load:?} when all has ended", self.legs))
     }
 
     /// Tokens done since the start.

@@ -264,6 +264,21 @@ fn a_full_queue_lets_wait_and_a_full_room_rejects() {
 }
 
 #[test]
+fn a_refused_decode_leg_leaves_nothing_behind() {
+    // Records are so old that decode workers are overrun and refuse.
+    let late = ClusterSettings {
+        max_waiting: 2,
+        state_micros: 10_000_000,
+        hand_off_timeout_micros: 500_000,
+        ..settings(3, 1)
+    };
+    let prompts: Vec<_> = (0..60).map(|i| (i * 40_000, 3000, 300)).collect();
+    for policy in [Policy::RoundRobin, Policy::Ours] {
+        run(&late, &apart(&prompts), policy, 1);
+    }
+}
+
+#[test]
 fn one_shared_block_does_not_draw_everybody_to_one_worker() {
     // Every prompt begins with the same 512 tokens.
     let turns = (0..200).map(|i| Turn {
