@@ -238,4 +238,4 @@ impl Experiment {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

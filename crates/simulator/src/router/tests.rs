@@ -33,7 +33,7 @@ fn bookings_return_to_zero() {
             match routed.choice {
                 Choice::Aggregated { decode } => legs.push((turn, decode)),
                 Choice::Disaggregated { prefill, decode } => {
-                    legs.extend([(turn, prefill), (turn, decode)])
+                    legs.extend([(turn, prefill), (turn, decode)]);
                 }
             }
         }

@@ -15,7 +15,7 @@ fn worker(blocks: u32) -> (Worker, StepTimes) {
 
 fn leg(turn: u32, mode: Mode, input_tokens: u32, output_tokens: u32) -> Message {
     let hashes = (0..input_tokens / 64)
-        .map(|i| BlockHash(u128::from(turn) << 64 | u128::from(i) + 1))
+        .map(|i| BlockHash((u128::from(turn) << 64) | (u128::from(i) + 1)))
         .collect();
     Message::Start(Box::new(Leg { turn, mode, input_tokens, output_tokens, hashes }))
 }
