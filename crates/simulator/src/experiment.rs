@@ -15,6 +15,7 @@ use crate::workload::Workload;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -94,6 +95,17 @@ pub struct Report {
     pub capacity: Option<f64>,
     /// By load, then by policy.
     pub cells: Vec<Cell>,
+}
+
+impl Report {
+    /// One number for the event logs of all runs, in their order.
+    pub fn log_hash(&self) -> u64 {
+        let mut hasher = Xxh3Default::new();
+        for run in self.cells.iter().flat_map(|cell| &cell.runs) {
+            hasher.update(run.log_hash.as_bytes());
+        }
+        hasher.digest()
+    }
 }
 
 /// Told about the progress: runs that have ended, of how many, and requests that have.

@@ -22,8 +22,8 @@ figure{margin:0;background:var(--card);border:1px solid var(--line);border-radiu
 figcaption{font-weight:600}figcaption small{font-weight:400;color:var(--soft);display:block}
 svg{width:100%;height:auto;display:block}svg text{font:12px system-ui,sans-serif;fill:var(--soft)}
 svg .grid{stroke:var(--line);stroke-width:1}svg .series:hover{stroke-width:5}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:5px 9px;border-bottom:1px solid var(--line);white-space:nowrap}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}
+th,td{text-align:right;padding:5px 7px;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left}
 tr.ours td{font-weight:600;color:var(--ours)}td small{color:var(--soft);font-weight:400}
 .warn{border-left:3px solid #e8a33d;padding:2px 12px;margin:12px 0}
@@ -32,7 +32,7 @@ tr.ours td{font-weight:600;color:var(--ours)}td small{color:var(--soft);font-wei
 /// Colours of policies other than ours, which keep theirs through all charts.
 const COLOURS: [&str; 13] = [
     "#4c6ef5", "#12b886", "#f59f00", "#7950f2", "#15aabf", "#fd7e14", "#82c91e", "#868e96",
-    "#e64980", "#228be6", "#a0522d", "#40c057", "#b197fc",
+    "#5f3dc4", "#228be6", "#a0522d", "#40c057", "#b197fc",
 ];
 
 /// What the charts show.
@@ -46,43 +46,43 @@ struct Metric {
 const METRICS: [Metric; 8] = [
     Metric {
         title: "Requests within SLO",
-        note: "%, TTFT and ITL jointly; higher is better",
+        note: "%, TTFT and ITL jointly",
         scale: Scale::Percent,
         of: |f| f.slo * 100.0,
     },
     Metric {
         title: "Goodput",
-        note: "requests within SLO per second and worker; higher is better",
+        note: "requests within SLO per second and worker",
         scale: Scale::Linear,
         of: |f| f.goodput_per_worker,
     },
     Metric {
         title: "TTFT, 99th percentile",
-        note: "seconds, logarithmic; lower is better",
+        note: "seconds, logarithmic",
         scale: Scale::Log,
         of: |f| f.ttft_ms.p99 / 1e3,
     },
     Metric {
         title: "TTFT, mean",
-        note: "seconds, logarithmic; lower is better",
+        note: "seconds, logarithmic",
         scale: Scale::Log,
         of: |f| f.ttft_mean_ms / 1e3,
     },
     Metric {
         title: "TTFT, median",
-        note: "seconds, logarithmic; lower is better",
+        note: "seconds, logarithmic",
         scale: Scale::Log,
         of: |f| f.ttft_ms.p50 / 1e3,
     },
     Metric {
         title: "ITL, 99th percentile",
-        note: "milliseconds between tokens, mean of an answer; lower is better",
+        note: "milliseconds between tokens of an answer",
         scale: Scale::Linear,
         of: |f| f.itl_ms.p99,
     },
     Metric {
         title: "Cache hits",
-        note: "% of prompt tokens; higher is better",
+        note: "% of prompt tokens",
         scale: Scale::Linear,
         of: |f| f.hit_ratio * 100.0,
     },
@@ -145,8 +145,8 @@ fn head(report: &Report) -> String {
     if let Some(capacity) = report.capacity {
         let _ = write!(
             text,
-            " The cluster is full at {capacity:.3} times the trace's rate: there half of the requests \
-                              are within SLO when each goes where the fewest prompt tokens are ahead."
+            " The cluster is full at {capacity:.3} times the trace's rate, measured with the rule that each request goes \
+             where the fewest prompt tokens are ahead."
         );
     }
     text.push_str("</p>");
@@ -251,8 +251,8 @@ fn section(report: &Report, load: Load) -> String {
         "p90",
         "p99",
         "hits",
-        "expected too many",
-        "GB moved",
+        "over-expected",
+        "GB",
         "handed off",
         "rejected",
         "unfinished",

@@ -29,6 +29,8 @@ pub fn table(report: &Report) -> String {
         cells = rest;
         text.push_str(&section(first.load, of_load));
     }
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\nevent logs {:016x}", report.log_hash());
     text
 }
 

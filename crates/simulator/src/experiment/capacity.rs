@@ -11,6 +11,11 @@ use crate::workload::Workload;
 /// The policy that capacity is measured with: fewest prompt tokens ahead. None of the constants of any score is in it.
 pub const REFERENCE: Policy = Policy::LeastWork;
 
+/// The share of requests that are within SLO when an open loop is full: with less, queues grow as long as it lasts.
+const OPEN_LOOP: f64 = 0.5;
+/// The same of a closed loop, in which clients that wait ask for nothing: queues end by themselves, and half of the
+/// requests may be within SLO at any rate.
+const CLOSED_LOOP: f64 = 0.9;
 /// Speed-ups that are tried at most, from 1 up or down.
 const DOUBLINGS: u32 = 12;
 /// Halvings of the interval after that: the result is exact to about 4 %.
@@ -18,8 +23,8 @@ const HALVINGS: u32 = 4;
 /// The runs that are looked at draw their arrivals with this seed.
 const SEED: u64 = 1;
 
-/// The factor on the trace's rate at which the reference policy keeps its promise to half of the requests: below it the
-/// cluster keeps up, above it queues grow for as long as the trace lasts.
+/// The largest factor on the trace's rate at which the reference policy keeps its promise to half of the requests, or in a
+/// closed loop to nine of ten.
 ///
 /// # Errors
 /// When a setting cannot be.
@@ -29,13 +34,14 @@ pub fn capacity(
     slo: &Slo,
     on_progress: OnProgress<'_>,
 ) -> Result<f64, SimulateError> {
+    let share = if workload.is_closed_loop() { CLOSED_LOOP } else { OPEN_LOOP };
     let mut tried = 0;
     let mut keeps_up = |speedup: f64| -> Result<bool, SimulateError> {
         tried += 1;
         on_progress("capacity", tried, u64::from(HALVINGS) + 3);
         let outcome = simulate(settings, workload, REFERENCE, speedup, SEED, None, &mut |_| ())?;
         let met = outcome.records.iter().filter(|record| slo.is_met(record)).count();
-        Ok(2 * met >= outcome.records.len())
+        Ok(met as f64 >= share * outcome.records.len() as f64)
     };
     let (mut low, mut high) = bracket(&mut keeps_up)?;
     for _ in 0..HALVINGS {

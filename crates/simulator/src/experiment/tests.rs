@@ -42,7 +42,6 @@ fn cells_come_by_load_then_policy_and_do_not_depend_on_threads() {
 
 #[test]
 fn loads_are_shares_of_what_the_cluster_can_take() {
-    // Nobody comes twice, or the load of a closed loop would end where all clients wait.
     let mut experiment = experiment(Loads::Shares(vec![0.5, 1.5]));
     experiment.workload = generate(&Synthetic { turns: 1, sessions: 300, ..Synthetic::default() });
     experiment.policies = vec![REFERENCE];
@@ -51,7 +50,7 @@ fn loads_are_shares_of_what_the_cluster_can_take() {
     let [low, high] = &report.cells[..] else { panic!("two loads") };
     assert_eq!((low.load.speedup, high.load.speedup), (full * 0.5, full * 1.5));
     assert!(
-        low.runs[0].slo > 0.95 && high.runs[0].slo < 0.5,
+        low.runs[0].slo > 0.95 && high.runs[0].slo < 0.9,
         "{} {}",
         low.runs[0].slo,
         high.runs[0].slo
