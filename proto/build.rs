@@ -10,9 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .filter(|path| path.extension().is_some_and(|e| e == "proto"))
         .collect();
     files.sort();
-    for file in &files {
-        println!("cargo::rerun-if-changed={}", file.display());
-    }
+    // The folder, so that a new file is noticed too.
+    println!("cargo::rerun-if-changed=.");
     let descriptors = protox::compile(&files, ["."])?;
     #[expect(
         clippy::disallowed_methods,

@@ -26,4 +26,4 @@ pub use elementwise::{RopeForm, RopeTable, ln};
 pub use memory::{KvCache, KvLayout, KvMemory};
 pub use pack::{PackError, PackedLinear};
 pub use threads::StepGuard;
-pub use tier::{Tier, UnknownTier};
+pub use tier::{Tier, TierError};

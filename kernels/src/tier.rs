@@ -1,7 +1,7 @@
 //! Which instructions the kernels use.
 
 use crate::simd::{Avx2, Avx512, Avx512Vnni, Portable, Simd};
-use std::{fmt, str::FromStr};
+use thiserror::Error;
 
 /// A set of instructions that the kernels are compiled for. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,26 +16,15 @@ pub enum Tier {
     Portable,
 }
 
-/// No tier has this name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownTier(String);
-
-impl fmt::Display for UnknownTier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = Tier::ALL.iter().map(|tier| tier.as_str()).collect();
-        write!(f, "`{}` is no kernel tier: {}", self.0, names.join(", "))
-    }
-}
-
-impl std::error::Error for UnknownTier {}
-
-impl FromStr for Tier {
-    type Err = UnknownTier;
-
-    fn from_str(text: &str) -> Result<Self, UnknownTier> {
-        let found = Self::ALL.into_iter().find(|tier| tier.as_str() == text);
-        found.ok_or_else(|| UnknownTier(text.to_owned()))
-    }
+/// Why a tier cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TierError {
+    /// No tier has this name.
+    #[error("`{0}` is no kernel tier: {names}", names = Tier::ALL.map(Tier::as_str).join(", "))]
+    Unknown(String),
+    /// This processor lacks its instructions.
+    #[error("this processor has no {0}")]
+    Unsupported(&'static str),
 }
 
 impl Tier {
@@ -45,6 +34,17 @@ impl Tier {
     /// The fastest tier of this processor.
     pub fn detect() -> Self {
         Self::ALL.into_iter().find(|tier| tier.is_supported()).unwrap_or(Self::Portable)
+    }
+
+    /// The tier `name`, which this processor must have; without a name its fastest one.
+    ///
+    /// # Errors
+    /// When there is no such tier, or this processor lacks it.
+    pub fn choose(name: Option<&str>) -> Result<Self, TierError> {
+        let Some(name) = name else { return Ok(Self::detect()) };
+        let found = Self::ALL.into_iter().find(|tier| tier.as_str() == name);
+        let tier = found.ok_or_else(|| TierError::Unknown(name.to_owned()))?;
+        if tier.is_supported() { Ok(tier) } else { Err(TierError::Unsupported(tier.as_str())) }
     }
 
     /// The name in flags and logs.
@@ -134,3 +134,6 @@ pub(crate) unsafe fn launch<K: Kernel>(_tier: Tier, kernel: &K) {
     // SAFETY: the caller's promise.
     unsafe { kernel.run::<Portable>() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod registry;
 mod view;
 mod waiting;
 
+pub(crate) use registry::Explained;
 pub(crate) use view::Counts;
 
 use crate::metrics::RouterMetrics;
@@ -15,7 +16,7 @@ use crate::request::AnswerRequest;
 use estafette_config::{Admission, QueueOrder};
 use estafette_kv_index::{KvIndex, WorkerSlot};
 use estafette_proto::v1;
-use estafette_routing::{Choice, NoChoice, Place, Receipt, Request, WaitingRoom};
+use estafette_routing::{Choice, Decision, NoChoice, Place, Receipt, Request, WaitingRoom};
 use estafette_types::{
     BlockHash, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
 };
@@ -115,6 +116,18 @@ impl Drop for Booked<'_> {
             registry.wake();
         }
     }
+}
+
+/// The decision's summary, for the request's span.
+fn note(decision: &Decision, prefill: Option<&Target<'_>>, decode: &Target<'_>) {
+    let span = tracing::Span::current();
+    span.record("decode", tracing::field::display(&decode.worker.id));
+    if let Some(prefill) = prefill {
+        span.record("prefill", tracing::field::display(&prefill.worker.id));
+    }
+    span.record("reason", decision.reason.as_str());
+    span.record("uncached_tokens", decision.uncached_tokens);
+    span.record("expected_first_token_ms", (decision.first_token_seconds * 1e3).round());
 }
 
 /// The workers of this router.
@@ -293,9 +306,9 @@ impl Cluster {
         if !turn {
             return Err(NoChoice::Saturated);
         }
-        let choice = registry.choose(&wanted, &matches, excluded)?;
+        let decision = registry.choose(&wanted, &matches, excluded)?;
         let transfer = TransferId(registry.rng.next_u128());
-        let (prefill, decode) = match choice {
+        let (prefill, decode) = match decision.choice {
             Choice::Aggregated { decode } => (None, registry.book(decode, &wanted, &matches, true)),
             Choice::Disaggregated { prefill, decode } => (
                 Some(registry.book(prefill, &wanted, &matches, true)),
@@ -311,8 +324,15 @@ impl Cluster {
         };
         // The choice is among members, under the same lock.
         let target = |booked: Option<_>| booked.map(target).ok_or(NoChoice::NoWorker);
-        let (prefill, decode) = (prefill.map(target).transpose(), target(decode));
-        Ok(Chosen { prefill: prefill?, decode: decode?, transfer })
+        let (prefill, decode) = (prefill.map(target).transpose()?, target(decode)?);
+        note(&decision, prefill.as_ref(), &decode);
+        Ok(Chosen { prefill, decode, transfer })
+    }
+
+    /// The decision that `request` would get now, with every term.
+    pub(crate) fn explain(&self, request: &AnswerRequest) -> Explained {
+        let matches = self.index.matches(&request.prompt.hashes);
+        self.lock().explain(&self.wanted(request), &matches)
     }
 
     /// The workers' own numbers, in the Prometheus text format.

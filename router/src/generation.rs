@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 /// Events that may wait for a client that reads slowly; the workers' own queues hold the rest.
 const EVENT_QUEUE: usize = 64;
@@ -52,7 +54,18 @@ impl Generation {
     pub(crate) fn start(cluster: Arc<Cluster>, request: AnswerRequest, turn: Turn) -> Self {
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(drive(cluster, request, Client { events, stop: stopped, turn }));
+        let span = tracing::info_span!(
+            "request",
+            id = %request.id,
+            prompt_tokens = request.prompt.tokens.len(),
+            prefill = Empty,
+            decode = Empty,
+            reason = Empty,
+            uncached_tokens = Empty,
+            expected_first_token_ms = Empty,
+        );
+        let client = Client { events, stop: stopped, turn };
+        tokio::spawn(drive(cluster, request, client).instrument(span));
         Self { events: received, stop: Some(stop) }
     }
 

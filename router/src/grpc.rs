@@ -1,18 +1,20 @@
 //! The gRPC API: `estafette.v1.Inference`, and on the same port membership, health and reflection.
 
+mod routing;
+
 use crate::answer::{Answer, AnswerPart};
 use crate::app::{Admitted, App};
 use crate::error::{RequestError, RouterError};
 use crate::http::{UNREAD_TIMEOUT, checked_role, text_bytes};
 use crate::membership::MembershipService;
-use crate::request::AnswerOptions;
+use crate::request::{AnswerOptions, AnswerRequest};
 use estafette_proto::v1::{self, generate_request::Prompt};
 use estafette_proto::{FILE_DESCRIPTOR_SET, InvalidMessage};
 use estafette_tokenizer::{ChatMessage, ChatRequest};
 use estafette_types::{ErrorCode, SamplingParams, TokenId, name_hash};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -49,8 +51,8 @@ impl v1::inference_server::Inference for InferenceService {
         request: Request<v1::GenerateRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let mut admitted = self.app.admit("grpc").map_err(|error| error.to_status())?;
-        match self.start(request.into_inner(), &admitted).await {
-            Ok(answer) => Ok(Response::new(events(answer, admitted))),
+        match answer_request(&self.app, request.into_inner(), admitted.arrived).await {
+            Ok(request) => Ok(Response::new(events(self.app.answer(&request), admitted))),
             Err(error) => {
                 admitted.ended(Some(&error));
                 Err(error.to_status())
@@ -71,65 +73,66 @@ impl v1::inference_server::Inference for InferenceService {
     }
 }
 
-impl InferenceService {
-    async fn start(
-        &self,
-        request: v1::GenerateRequest,
-        admitted: &Admitted,
-    ) -> Result<Answer, RequestError> {
-        self.app.check_model(&request.model)?;
-        let mut params = sampling(request.sampling)?;
-        if request.sampling.is_none_or(|sampling| sampling.seed.is_none()) {
-            params.seed = self.app.draw();
-        }
-        let options = AnswerOptions {
-            params,
-            max_tokens: request.max_tokens,
-            default_max_tokens: u32::MAX,
-            stop: request.stop,
-            stop_token_ids: request.stop_token_ids,
-            ignore_eos: request.ignore_eos,
-            skip_special_tokens: true,
-            priority: request.priority,
-            session: Some(request.session).filter(|name| !name.is_empty()).map(|n| name_hash(&n)),
-        };
-        let prompt = self.app.prompt(self.tokens(request.prompt).await?, "prompt")?;
-        let request = self.app.request(prompt, options, admitted.arrived)?;
-        Ok(self.app.answer(&request))
+/// Checks and tokenises a request.
+async fn answer_request(
+    app: &Arc<App>,
+    request: v1::GenerateRequest,
+    arrived: Instant,
+) -> Result<AnswerRequest, RequestError> {
+    app.check_model(&request.model)?;
+    let mut params = sampling(request.sampling)?;
+    if request.sampling.is_none_or(|sampling| sampling.seed.is_none()) {
+        params.seed = app.draw();
     }
+    let session = Some(request.session).filter(|name| !name.is_empty());
+    let options = AnswerOptions {
+        params,
+        max_tokens: request.max_tokens,
+        default_max_tokens: u32::MAX,
+        stop: request.stop,
+        stop_token_ids: request.stop_token_ids,
+        ignore_eos: request.ignore_eos,
+        skip_special_tokens: true,
+        priority: request.priority,
+        session: session.map(|name| name_hash(&name)),
+    };
+    let prompt = app.prompt(tokens(app, request.prompt).await?, "prompt")?;
+    app.request(prompt, options, arrived)
+}
 
-    async fn tokens(&self, prompt: Option<Prompt>) -> Result<Vec<TokenId>, RequestError> {
-        match prompt {
-            None => Err(RequestError::field("prompt", "`prompt` is missing")),
-            Some(Prompt::TokenIds(tokens)) => Ok(tokens.ids),
-            Some(Prompt::Text(text)) => {
-                self.app.tokenise(text.len(), move |model| model.tokenizer.encode(&text)).await
-            }
-            Some(Prompt::Messages(conversation)) => self.chat(conversation).await,
+async fn tokens(app: &Arc<App>, prompt: Option<Prompt>) -> Result<Vec<TokenId>, RequestError> {
+    match prompt {
+        None => Err(RequestError::field("prompt", "`prompt` is missing")),
+        Some(Prompt::TokenIds(tokens)) => Ok(tokens.ids),
+        Some(Prompt::Text(text)) => {
+            app.tokenise(text.len(), move |model| model.tokenizer.encode(&text)).await
         }
+        Some(Prompt::Messages(conversation)) => chat_tokens(app, conversation).await,
     }
+}
 
-    async fn chat(&self, conversation: v1::Messages) -> Result<Vec<TokenId>, RequestError> {
-        if conversation.messages.is_empty() {
-            return Err(RequestError::field("messages", "`messages` must not be empty"));
-        }
-        let message = |(i, m): (usize, v1::Message)| {
-            let role = checked_role(m.role, &format!("messages[{i}].role"))?;
-            Ok(ChatMessage { role, content: m.content })
-        };
-        let messages: Vec<_> =
-            conversation.messages.into_iter().enumerate().map(message).collect::<Result<_, _>>()?;
-        let bytes = text_bytes(&messages);
-        self.app
-            .tokenise(bytes, move |model| {
-                model.tokenizer.encode_chat(&ChatRequest {
-                    messages: &messages,
-                    add_generation_prompt: true,
-                    variables: &serde_json::Map::new(),
-                })
-            })
-            .await
+async fn chat_tokens(
+    app: &Arc<App>,
+    conversation: v1::Messages,
+) -> Result<Vec<TokenId>, RequestError> {
+    if conversation.messages.is_empty() {
+        return Err(RequestError::field("messages", "`messages` must not be empty"));
     }
+    let message = |(i, m): (usize, v1::Message)| {
+        let role = checked_role(m.role, &format!("messages[{i}].role"))?;
+        Ok(ChatMessage { role, content: m.content })
+    };
+    let messages: Vec<_> =
+        conversation.messages.into_iter().enumerate().map(message).collect::<Result<_, _>>()?;
+    let bytes = text_bytes(&messages);
+    app.tokenise(bytes, move |model| {
+        model.tokenizer.encode_chat(&ChatRequest {
+            messages: &messages,
+            add_generation_prompt: true,
+            variables: &serde_json::Map::new(),
+        })
+    })
+    .await
 }
 
 fn sampling(wire: Option<v1::Sampling>) -> Result<SamplingParams, RequestError> {
@@ -198,6 +201,7 @@ pub(crate) async fn serve(
     let reporting = tokio::spawn(report_health(reporter, app.cluster.watch()));
     let membership = MembershipService::new(Arc::clone(&app.cluster), leave);
     let max_message = app.max_body;
+    let routing = routing::RoutingService { app: Arc::clone(&app) };
     let inference = v1::inference_server::InferenceServer::new(InferenceService { app })
         .max_decoding_message_size(max_message);
     let served = Server::builder()
@@ -205,6 +209,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(inference)
+        .add_service(v1::routing_server::RoutingServer::new(routing))
         .add_service(v1::membership_server::MembershipServer::new(membership))
         .add_service(health)
         .add_service(reflection)

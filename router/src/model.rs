@@ -15,7 +15,7 @@ pub(crate) struct ServedModel {
     pub(crate) name: String,
     /// Shared with the detokenisers of running answers.
     pub(crate) tokenizer: Arc<Tokenizer>,
-    /// SHA-256 of the file's header: workers must have the same file.
+    /// The identity of the file: workers must have the same one.
     pub(crate) digest: [u8; 32],
     /// Parent of every first block.
     pub(crate) seed: HashSeed,

@@ -2,7 +2,7 @@
 //!
 //! Prints one JSON line for each measurement, so that a script can interleave runs of several engines.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use estafette_config::{available_threads, model_path};
 use estafette_engine::BackendOptions;
@@ -42,10 +42,7 @@ const KV_BYTES: u64 = 1 << 30;
 pub(crate) fn run(args: BenchArgs) -> Result<()> {
     ensure!(args.prompt >= 1 && args.generate >= 1 && args.batch >= 1, "nothing to measure");
     let model = model_path(args.model)?;
-    let tier = match &args.kernel_tier {
-        Some(name) => name.parse().map_err(|e| anyhow::anyhow!("`--kernel-tier`: {e}"))?,
-        None => Tier::detect(),
-    };
+    let tier = Tier::choose(args.kernel_tier.as_deref()).context("`--kernel-tier`")?;
     let threads = if args.threads == 0 { available_threads() } else { args.threads };
     let backend = BackendOptions::Cpu { tier, threads, shared_pool: false };
     let max_rows = args.prompt.max(args.batch);

@@ -4,6 +4,7 @@
 mod bench;
 mod process;
 mod pull;
+mod route;
 mod simulate;
 mod up;
 
@@ -31,6 +32,9 @@ enum Command {
     PrefillWorker(process::WorkerProcess),
     /// Start a decode worker.
     DecodeWorker(process::WorkerProcess),
+    /// Ask a running router about its choices.
+    #[command(subcommand)]
+    Route(route::RouteCommand),
     /// Get a model from the Hugging Face hub.
     Pull(pull::PullArgs),
     /// Measure the engine alone: prompt and decode speed, as llama-bench does.
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Command::Router(args) => process::exit_code(process::router(args)),
         Command::PrefillWorker(args) => process::exit_code(process::prefill_worker(args)),
         Command::DecodeWorker(args) => process::exit_code(process::decode_worker(args)),
+        Command::Route(command) => process::exit_code(route::run(command)),
         Command::Pull(args) => process::exit_code(pull::run(&args)),
         Command::Bench(args) => process::exit_code(bench::run(args)),
         Command::Simulate(args) => process::exit_code(simulate::run(*args)),

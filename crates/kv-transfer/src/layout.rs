@@ -18,7 +18,7 @@ pub struct HandoffLayout {
     pub kv: KvLayout,
     /// Layers that travel together, at least 1; the last group may be shorter.
     pub layers_per_group: u32,
-    /// Digest of the model file's header.
+    /// The identity of the model file.
     pub model_digest: Vec<u8>,
     /// Equal ids mean bit-identical KV.
     pub numerics_id: String,

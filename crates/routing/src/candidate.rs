@@ -51,6 +51,17 @@ pub enum Filtered {
     TooSmall,
 }
 
+impl Filtered {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::QueueFull => "queue_full",
+            Self::TooSmall => "too_small",
+        }
+    }
+}
+
 impl Request {
     /// Tokens to compute on a worker that holds the first `cached_blocks`. Never 0: the last token of a prompt is always
     /// computed, since its result gives the first token of the answer.

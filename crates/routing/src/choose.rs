@@ -35,6 +35,18 @@ pub enum Reason {
     Deflected,
 }
 
+impl Reason {
+    /// The word on the wire and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PrefillPool => "prefill_pool",
+            Self::NoPrefillWorker => "no_prefill_worker",
+            Self::Cached => "cached",
+            Self::Deflected => "deflected",
+        }
+    }
+}
+
 /// What was decided, and its main figures; [`crate::explain`] gives all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
@@ -61,6 +73,16 @@ pub enum NoChoice {
     /// All who could have full queues: 429.
     #[error("the queue of every decode worker is full")]
     Saturated,
+}
+
+impl NoChoice {
+    /// The word on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoWorker => "no_worker",
+            Self::Saturated => "saturated",
+        }
+    }
 }
 
 /// Chooses the workers for `request`.

@@ -30,7 +30,15 @@ pub struct FleetWorker {
     load: LoadRecord,
     draining: bool,
     synced: bool,
-    step: StepModel,
+    step: Shown,
+}
+
+/// A curve and how old it is.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    model: StepModel,
+    /// How many steps the fleet had seen at the last one of these.
+    at: u64,
 }
 
 impl FleetWorker {
@@ -56,12 +64,22 @@ pub struct Fleet {
     workers: Vec<Option<FleetWorker>>,
     receipts: Receipts,
     config: RoutingConfig,
+    /// Curves of a pool and of all, for workers that have not shown their own.
+    prefill_step: Shown,
+    decode_step: Shown,
+    any_step: StepModel,
 }
+
+/// Steps of its own that make a worker's curve better than its pool's.
+const SHOWN_MIN: u64 = 3;
+/// After so many steps of each of the others a worker that has shown none is taken to be like them: what it showed may have been a
+/// bad moment, and whoever is thought slow gets no chance to show better.
+const STALE_AFTER: u64 = 200;
 
 impl Fleet {
     /// Nobody yet.
     pub fn new(config: RoutingConfig) -> Self {
-        Self { workers: Vec::new(), receipts: Receipts::new(), config }
+        Self { config, ..Self::default() }
     }
 
     /// The worker in `slot`.
@@ -86,21 +104,34 @@ impl Fleet {
     /// A worker joins; it can be chosen once [`Fleet::heard`] has its first load. Whoever had the slot is gone.
     pub fn join(&mut self, slot: u32, traits: WorkerTraits) {
         self.leave(slot);
-        let step = StepModel::new(self.step_prior(traits.role));
+        let model = StepModel::new(self.pool_cost(traits.role));
         let index = slot as usize;
         if index >= self.workers.len() {
             self.workers.resize_with(index + 1, || None);
         }
-        let load = LoadRecord::default();
-        self.workers[index] =
-            Some(FleetWorker { traits, load, draining: false, synced: false, step });
+        self.workers[index] = Some(FleetWorker {
+            traits,
+            load: LoadRecord::default(),
+            draining: false,
+            synced: false,
+            step: Shown { model, at: self.any_step.seen() },
+        });
     }
 
-    /// What a new worker's curve is taken to be: that of one of its pool, else of any other.
-    fn step_prior(&self, role: Role) -> StepCost {
-        let mut all = self.workers();
-        let peer = self.workers().find(|(_, w)| w.traits.role == role).or_else(|| all.next());
-        peer.map_or_else(StepCost::default, |(_, worker)| worker.step.cost())
+    /// What a worker's curve is taken to be without steps of its own: that of its pool, else of all.
+    fn pool_cost(&self, role: Role) -> StepCost {
+        let pool = match role {
+            Role::Prefill => &self.prefill_step,
+            Role::Decode => &self.decode_step,
+        };
+        self.shown_cost(pool).unwrap_or_else(|| self.any_step.cost())
+    }
+
+    /// `None` when too little was shown, or too long ago.
+    fn shown_cost(&self, shown: &Shown) -> Option<StepCost> {
+        let stale = STALE_AFTER * self.workers.len() as u64;
+        let fresh = self.any_step.seen() - shown.at <= stale;
+        (fresh && shown.model.seen() >= SHOWN_MIN).then(|| shown.model.cost())
     }
 
     /// The worker is gone and its receipts with it.
@@ -113,11 +144,21 @@ impl Fleet {
 
     /// What a worker says of itself. Whether it starts or stops to be one that can be chosen.
     pub fn heard(&mut self, slot: u32, load: &LoadRecord, draining: bool) -> bool {
-        let Some(worker) = self.worker_mut(slot) else { return false };
+        let Some(worker) = self.workers.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return false;
+        };
         let before = worker.can_be_chosen();
         (worker.load, worker.draining, worker.synced) = (*load, draining, true);
-        worker.step.observe(load);
         let changed = before != worker.can_be_chosen();
+        if let Some(observation) = worker.step.model.observe(load) {
+            let pool = match worker.traits.role {
+                Role::Prefill => &mut self.prefill_step,
+                Role::Decode => &mut self.decode_step,
+            };
+            pool.model.learn(&observation);
+            self.any_step.learn(&observation);
+            (pool.at, worker.step.at) = (self.any_step.seen(), self.any_step.seen());
+        }
         self.receipts.on_load(slot, load);
         changed
     }
@@ -167,6 +208,7 @@ impl Fleet {
         cached: &impl Fn(u32) -> u32,
         allowed: &impl Fn(u32) -> bool,
     ) -> Vec<Candidate> {
+        let pool_cost = self.pool_cost(role);
         self.workers()
             .filter(|(_, worker)| worker.traits.role == role && worker.can_be_chosen())
             .filter(|(slot, _)| allowed(*slot))
@@ -178,7 +220,7 @@ impl Fleet {
                 max_num_seqs: worker.traits.max_num_seqs,
                 max_waiting: worker.traits.max_waiting,
                 pending: self.receipts.pending(slot),
-                step: worker.step.cost(),
+                step: self.shown_cost(&worker.step).unwrap_or(pool_cost),
                 affinity: affinity(request.session, worker.traits.name_hash),
             })
             .collect()

@@ -29,5 +29,5 @@ pub use cost::Terms;
 pub use explain::{Explained, Explanation, explain};
 pub use fleet::{Fleet, FleetWorker, WorkerTraits};
 pub use receipts::{Booking, Pending, Receipt, Receipts};
-pub use step::{StepCost, StepModel};
+pub use step::{Observation, StepCost, StepModel};
 pub use waiting::{Place, QueueOrder, RoomFull, Waiter, WaitingRoom};

@@ -43,10 +43,18 @@ impl StepCost {
     }
 }
 
-/// Learns one worker's curve.
+/// What one step did and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    terms: [f64; TERMS],
+    seconds: f64,
+}
+
+/// Learns one worker's curve, or that of several that are alike.
 #[derive(Clone, Debug)]
 pub struct StepModel {
     prior: StepCost,
+    seen: u64,
     /// Σ x·xᵀ and Σ x·y, forgetting.
     squares: [[f64; TERMS]; TERMS],
     products: [f64; TERMS],
@@ -65,6 +73,7 @@ impl StepModel {
     pub fn new(prior: StepCost) -> Self {
         Self {
             prior,
+            seen: 0,
             squares: [[0.0; TERMS]; TERMS],
             products: [0.0; TERMS],
             last: None,
@@ -77,26 +86,33 @@ impl StepModel {
         self.cost
     }
 
-    /// A record came. Records must be of one incarnation and in order; missing ones only cost their observations.
-    pub fn observe(&mut self, record: &LoadRecord) {
-        let Some(last) = self.last.replace(*record) else { return };
-        if record.steps != last.steps + 1 {
-            return;
-        }
-        let computed = |load: &LoadRecord| load.done.computed + load.done.recomputed;
-        let (Some(prefill), Some(generated)) = (
-            computed(record).checked_sub(computed(&last)),
-            record.done.generated.checked_sub(last.done.generated),
-        ) else {
-            return;
-        };
-        // A prompt that ends in this step generates a token too, but not in a decode row.
-        let sequences = generated.min(last.decoding_sequences);
-        let x = [1.0, prefill as f64, sequences as f64, last.decoding_tokens as f64];
-        self.learn(x, record.step_micros as f64 * 1e-6);
+    /// How many steps it has learned from.
+    pub fn seen(&self) -> u64 {
+        self.seen
     }
 
-    fn learn(&mut self, x: [f64; TERMS], seconds: f64) {
+    /// A record came; what was learned from it. Records must be of one incarnation and in order; missing ones only cost their
+    /// observations.
+    pub fn observe(&mut self, record: &LoadRecord) -> Option<Observation> {
+        let last = self.last.replace(*record)?;
+        if record.steps != last.steps + 1 {
+            return None;
+        }
+        let computed = |load: &LoadRecord| load.done.computed + load.done.recomputed;
+        let prefill = computed(record).checked_sub(computed(&last))?;
+        let generated = record.done.generated.checked_sub(last.done.generated)?;
+        // A prompt that ends in this step generates a token too, but not in a decode row.
+        let sequences = generated.min(last.decoding_sequences);
+        let terms = [1.0, prefill as f64, sequences as f64, last.decoding_tokens as f64];
+        let observation = Observation { terms, seconds: record.step_micros as f64 * 1e-6 };
+        self.learn(&observation);
+        Some(observation)
+    }
+
+    /// Learns from another worker's step.
+    pub fn learn(&mut self, observation: &Observation) {
+        let Observation { terms: x, seconds } = *observation;
+        self.seen += 1;
         for (i, row) in self.squares.iter_mut().enumerate() {
             for (j, sum) in row.iter_mut().enumerate() {
                 *sum = *sum * MEMORY + x[i] * x[j];

@@ -1,6 +1,7 @@
 //! Why a worker could not start, or had to stop.
 
 use estafette_engine::LoadError;
+use estafette_kernels::TierError;
 use std::io;
 use std::net::SocketAddr;
 use thiserror::Error;
@@ -13,7 +14,7 @@ pub enum WorkerError {
     Load(#[from] LoadError),
     /// `--kernel-tier` names none, or one that this processor lacks.
     #[error("`--kernel-tier`: {0}")]
-    KernelTier(String),
+    KernelTier(#[from] TierError),
     /// `--max-model-len` is beyond what the model was made for.
     #[error("`--max-model-len`: {asked} is more than the model's {limit}")]
     ModelLen {

@@ -58,13 +58,6 @@ fn backend(settings: &EngineSettings, shared_pool: bool) -> Result<BackendOption
     if settings.backend == BackendKind::Reference {
         return Ok(BackendOptions::Reference);
     }
-    let tier = match &settings.kernel_tier {
-        None => Tier::detect(),
-        Some(name) => name.parse::<Tier>().map_err(|e| WorkerError::KernelTier(e.to_string()))?,
-    };
-    if !tier.is_supported() {
-        let name = tier.as_str();
-        return Err(WorkerError::KernelTier(format!("this processor has no {name}")));
-    }
+    let tier = Tier::choose(settings.kernel_tier.as_deref())?;
     Ok(BackendOptions::Cpu { tier, threads: settings.threads, shared_pool })
 }

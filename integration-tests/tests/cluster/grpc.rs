@@ -153,3 +153,30 @@ async fn the_standard_services_answer() {
     assert!(names.contains(&"estafette.v1.Inference"), "{names:?}");
     assert!(names.contains(&"grpc.health.v1.Health"), "{names:?}");
 }
+
+#[tokio::test]
+async fn the_choice_is_explained_and_the_explanation_books_nothing() {
+    let cluster = shared();
+    let address = format!("http://{}", cluster.grpc_address);
+    let mut client = v1::routing_client::RoutingClient::connect(address).await.unwrap();
+    let request = v1::GenerateRequest {
+        prompt: Some(Prompt::TokenIds(v1::TokenIds { ids: (1000..1800).collect() })),
+        max_tokens: Some(5),
+        ..v1::GenerateRequest::default()
+    };
+    let before = cluster.metric("estafette_routes_total", &[]);
+    let explanation = client.explain(request.clone()).await.unwrap().into_inner();
+    assert_eq!(explanation.prompt_tokens, 800);
+    assert!(!explanation.decode.is_empty() && !explanation.reason.is_empty(), "{explanation:?}");
+    let parts: Vec<_> = explanation.candidates.iter().map(|c| c.part()).collect();
+    assert_eq!(parts, [v1::RoutePart::Prefill, v1::RoutePart::Decode, v1::RoutePart::Aggregated]);
+    for candidate in &explanation.candidates {
+        assert_eq!(candidate.uncached_tokens, 800);
+        let terms = candidate.terms.unwrap();
+        let computes = candidate.part() != v1::RoutePart::Decode;
+        assert_eq!(terms.prefill > 0.0, computes, "{candidate:?}");
+    }
+    assert_eq!(cluster.metric("estafette_routes_total", &[]), before);
+    let refused = client.explain(v1::GenerateRequest::default()).await.unwrap_err();
+    assert!(refused.message().contains("`prompt` is missing"), "{refused:?}");
+}

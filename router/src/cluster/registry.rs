@@ -5,9 +5,11 @@ use crate::worker_client::channel;
 use estafette_kv_index::{Matches, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{
-    Choice, Fleet, NoChoice, Receipt, Request, RoutingConfig, WaitingRoom, WorkerTraits,
+    Decision, Explanation, Fleet, NoChoice, Receipt, Request, RoutingConfig, WaitingRoom,
+    WorkerTraits,
 };
 use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId, name_hash};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -35,6 +37,15 @@ pub(super) struct Address {
     pub(super) worker: WorkerKey,
     pub(super) channel: Channel,
     pub(super) kv: Option<v1::KvEndpoint>,
+}
+
+/// A decision and everything that it rests on.
+#[derive(Debug)]
+pub(crate) struct Explained {
+    pub(crate) decision: Result<Decision, NoChoice>,
+    pub(crate) terms: Explanation,
+    /// Of the workers, by slot.
+    pub(crate) names: BTreeMap<u32, String>,
 }
 
 /// A slot.
@@ -218,16 +229,24 @@ impl Registry {
         wanted: &Request,
         matches: &Matches,
         excluded: &Excluded,
-    ) -> Result<Choice, NoChoice> {
+    ) -> Result<Decision, NoChoice> {
         let places = &self.places;
         let allowed = |slot: u32| {
             let member = places.get(slot as usize).and_then(Place::member);
             member.is_some_and(|member| !excluded.contains(&member.key))
         };
         let cached = |slot| matches.blocks(WorkerSlot(slot));
-        let decision = self.fleet.choose(wanted, cached, allowed, &mut self.rng)?;
-        tracing::debug!(?decision, "routed");
-        Ok(decision.choice)
+        self.fleet.choose(wanted, cached, allowed, &mut self.rng)
+    }
+
+    /// What [`Registry::choose`] would say now, with every term.
+    pub(super) fn explain(&self, wanted: &Request, matches: &Matches) -> Explained {
+        let cached = |slot| matches.blocks(WorkerSlot(slot));
+        Explained {
+            decision: self.fleet.choose(wanted, cached, |_| true, &mut self.rng.clone()),
+            terms: self.fleet.explain(wanted, cached),
+            names: self.members().map(|m| (m.key.slot, m.key.id.to_string())).collect(),
+        }
     }
 
     /// Books a leg on a worker, `computes` when the prompt is computed there; where the worker is.

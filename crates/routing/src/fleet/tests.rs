@@ -122,3 +122,47 @@ fn a_worker_that_leaves_moves_only_its_own_sessions() {
         assert!(was == 2 || own(&after, session) == was);
     }
 }
+
+/// The next record of a worker whose steps take `per_token` seconds for each prompt token.
+fn stepped(last: &LoadRecord, tokens: u64, per_token: f64) -> LoadRecord {
+    let mut next = *last;
+    next.steps += 1;
+    next.done.computed += tokens;
+    next.step_micros = (tokens as f64 * per_token * 1e6) as u64;
+    next
+}
+
+fn show(fleet: &mut Fleet, slot: u32, steps: usize, per_token: f64) {
+    for _ in 0..steps {
+        let last = *fleet.worker(slot).unwrap().load();
+        fleet.heard(slot, &stepped(&last, 256, per_token), false);
+    }
+}
+
+/// Seconds for each token of a step like those of [`show`].
+fn cost_of(fleet: &Fleet, slot: u32) -> f64 {
+    let role = fleet.worker(slot).unwrap().traits().role;
+    let candidates = fleet.candidates(role, &REQUEST, &|_| 0, &|_| true);
+    let step = candidates.iter().find(|candidate| candidate.slot == slot).unwrap().step;
+    step.base / 256.0 + step.per_prefill_token
+}
+
+#[test]
+fn a_worker_that_has_shown_nothing_is_taken_to_be_like_its_pool_and_not_like_the_default() {
+    let mut fleet = fleet(&[Role::Prefill, Role::Prefill, Role::Decode]);
+    show(&mut fleet, 0, 20, 2e-3);
+    assert!((cost_of(&fleet, 1) - 2e-3).abs() < 2e-4, "{}", cost_of(&fleet, 1));
+    assert!((cost_of(&fleet, 2) - 2e-3).abs() < 2e-4, "nothing is known of its own pool");
+    show(&mut fleet, 1, 20, 1e-3);
+    assert!((cost_of(&fleet, 1) - 1e-3).abs() < 1e-4, "its own steps say more");
+}
+
+#[test]
+fn a_worker_that_had_a_bad_moment_gets_another_chance() {
+    let mut fleet = fleet(&[Role::Prefill, Role::Decode]);
+    show(&mut fleet, 0, 4, 5e-3);
+    show(&mut fleet, 1, 100, 1e-3);
+    assert!(cost_of(&fleet, 0) > 4e-3, "still believed");
+    show(&mut fleet, 1, 400, 1e-3);
+    assert!(cost_of(&fleet, 0) < 2e-3, "{}", cost_of(&fleet, 0));
+}
