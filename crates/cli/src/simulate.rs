@@ -3,7 +3,8 @@
 mod progress;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::builder::PossibleValuesParser;
+use clap::{ArgGroup, Args};
 use estafette_simulator::{
     ClusterSettings, DEFAULT_PRESET, Experiment, Loads, Policy, Slo, StepTimes, Synthetic,
     Workload, generate, html, preset, preset_names, read, simulate, table,
@@ -15,11 +16,13 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const DEFAULT_POLICIES: &str = "ours,dynamo,llm-d,cache-aware,least-loaded,round-robin";
+
 /// Flags of `estafette simulate`.
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("traffic").required(true).args(["trace", "synthetic"])))]
 pub(crate) struct SimulateArgs {
     /// A trace: Mooncake's JSON lines, Azure's CSV or agent sessions, also packed by xz.
-    #[arg(required_unless_present = "synthetic", conflicts_with = "synthetic")]
     trace: Option<PathBuf>,
     /// Chats of a generator instead of a trace.
     #[arg(long)]
@@ -31,11 +34,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, default_value_t = 2)]
     decode: u32,
     /// Policies to compare, or `all`.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "ours,dynamo,llm-d,cache-aware,least-loaded,round-robin"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = DEFAULT_POLICIES, value_parser = policy_names())]
     policy: Vec<String>,
     /// Loads as shares of the capacity, which is measured first.
     #[arg(long, value_delimiter = ',', default_value = "0.8", conflicts_with = "speedup")]
@@ -61,8 +60,8 @@ pub(crate) struct SimulateArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 struct ClusterFlags {
-    /// Model and hardware of the workers; `list` lists them.
-    #[arg(long, default_value = DEFAULT_PRESET)]
+    /// Model and hardware of the workers.
+    #[arg(long, default_value = DEFAULT_PRESET, value_parser = PossibleValuesParser::new(preset_names()))]
     preset: String,
     /// Step times from a JSON file instead of a preset.
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
@@ -134,10 +133,6 @@ struct OutputFlags {
 
 #[expect(clippy::print_stdout, reason = "the table is the command's result")]
 pub(crate) fn run(args: SimulateArgs) -> Result<()> {
-    if args.cluster.preset == "list" {
-        println!("{}", preset_names().collect::<Vec<_>>().join("\n"));
-        return Ok(());
-    }
     let output = args.output.clone();
     let experiment = args.experiment()?;
     let progress = Progress::new();
@@ -256,6 +251,10 @@ impl ClusterFlags {
             fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         StepTimes::from_json(&text).with_context(|| path.display().to_string())
     }
+}
+
+fn policy_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(["all"].into_iter().chain(Policy::all().map(Policy::name)))
 }
 
 fn micros(duration: Duration) -> u64 {
