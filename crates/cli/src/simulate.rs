@@ -93,6 +93,9 @@ struct ClusterFlags {
     /// What a worker's link carries in a second.
     #[arg(long, default_value = "50GB")]
     link_bandwidth: ByteSize,
+    /// A prompt whose KV has not come within this time is computed by the decode worker.
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    hand_off_timeout: Duration,
 }
 
 /// How much is simulated, and what is promised.
@@ -241,6 +244,7 @@ impl ClusterFlags {
         }
         settings.state_loss_ppm = (self.event_loss * 1e6) as u32;
         settings.link_bytes_per_second = self.link_bandwidth.0;
+        settings.hand_off_timeout_micros = micros(self.hand_off_timeout);
         settings.check()?;
         Ok(settings)
     }

@@ -76,8 +76,8 @@ const METRICS: [Metric; 8] = [
     },
     Metric {
         title: "ITL, 99th percentile",
-        note: "milliseconds between tokens of an answer",
-        scale: Scale::Linear,
+        note: "milliseconds between tokens, logarithmic",
+        scale: Scale::Log,
         of: |f| f.itl_ms.p99,
     },
     Metric {
@@ -272,7 +272,8 @@ fn row(cell: &Cell) -> String {
         let Spread { min, mean, max } = cell.spread(figure);
         let _ = write!(text, "<td title=\"{} to {}\">{}", show(min), show(max), show(mean));
     };
-    let percent = |value: f64| format!("{:.1} %", value * 100.0);
+    // Nothing, and not less than nothing, when it rounds to nothing.
+    let percent = |value: f64| format!("{:.1} %", value * 100.0).replace("-0.0 %", "0.0 %");
     let whole = |value: f64| format!("{value:.0}");
     add(|f| f.slo, &percent);
     add(|f| f.goodput_per_worker, &|value| format!("{value:.3}"));

@@ -22,6 +22,8 @@ use pools::{PoolPolicy, Pools};
 pub enum Policy {
     /// `routing::choose`, as the router does it.
     Ours,
+    /// The same, but prompts stay in their own pool: what the score does without the choice that published ones do not have.
+    OursNoDeflection,
     /// Any worker.
     Random,
     /// One after the other.
@@ -52,6 +54,7 @@ pub enum Policy {
 
 const NAMES: &[(&str, Policy)] = &[
     ("ours", Policy::Ours),
+    ("ours-no-deflection", Policy::OursNoDeflection),
     ("random", Policy::Random),
     ("round-robin", Policy::RoundRobin),
     ("least-loaded", Policy::LeastLoaded),
@@ -84,7 +87,8 @@ impl Policy {
         rng: SplitMix64,
     ) -> Box<dyn RouterPolicy> {
         let rule: Box<dyn PoolPolicy> = match self {
-            Self::Ours => return Box::new(ours::Ours::new(settings, rng)),
+            Self::Ours => return Box::new(ours::Ours::new(settings, true, rng)),
+            Self::OursNoDeflection => return Box::new(ours::Ours::new(settings, false, rng)),
             Self::Random => Box::new(blind::Random),
             Self::RoundRobin => Box::new(blind::RoundRobin::default()),
             Self::LeastLoaded => Box::new(blind::LeastLoaded),

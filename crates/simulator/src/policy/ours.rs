@@ -19,9 +19,13 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    pub(super) fn new(settings: &ClusterSettings, rng: SplitMix64) -> Self {
+    pub(super) fn new(settings: &ClusterSettings, deflects: bool, rng: SplitMix64) -> Self {
         let chunk_tokens = settings.chunk(settings.prompt_role());
-        let mut fleet = Fleet::new(RoutingConfig { chunk_tokens, ..RoutingConfig::default() });
+        let mut config = RoutingConfig { chunk_tokens, ..RoutingConfig::default() };
+        if !deflects {
+            (config.deflection_margin_seconds, config.append_tokens) = (f64::INFINITY, 0);
+        }
+        let mut fleet = Fleet::new(config);
         for (slot, role) in (0..).zip(settings.roles()) {
             let traits = WorkerTraits {
                 role,

@@ -122,7 +122,8 @@ fn pools_that_were_set_apart_stay_apart() {
         let roles = (0..prefill).map(|slot| seat(slot, Role::Prefill));
         roles.chain((prefill..prefill + 2).map(|slot| seat(slot, Role::Decode))).collect()
     };
-    for policy in Policy::all().filter(|policy| *policy != Policy::Ours) {
+    let ours = [Policy::Ours, Policy::OursNoDeflection];
+    for policy in Policy::all().filter(|policy| !ours.contains(policy)) {
         let mut built = policy.build(&settings(2, 2), SplitMix64::new(1));
         let choice = built.choose(&ask(1000), &pool(2)).unwrap();
         assert!(matches!(choice, Choice::Disaggregated { prefill: 0..=1, decode: 2..=3 }));
@@ -134,6 +135,19 @@ fn pools_that_were_set_apart_stay_apart() {
             policy.name()
         );
     }
+}
+
+#[test]
+fn without_deflection_prompts_stay_in_their_pool() {
+    let mut seats = vec![seat(0, Role::Prefill), seat(1, Role::Decode)];
+    seats[0].load.waiting_prefill_tokens = 1_000_000;
+    let choices = [Policy::Ours, Policy::OursNoDeflection].map(|policy| {
+        let mut built = policy.build(&settings(1, 1), SplitMix64::new(1));
+        built.heard(0, &seats[0].load);
+        built.choose(&ask(1000), &seats).unwrap()
+    });
+    let pair = Choice::Disaggregated { prefill: 0, decode: 1 };
+    assert_eq!(choices, [Choice::Aggregated { decode: 1 }, pair]);
 }
 
 #[test]
