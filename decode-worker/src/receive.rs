@@ -5,7 +5,7 @@
 //! the other: whoever has its blocks depends on nobody who lacks them.
 
 use crate::socket_dir::SocketDir;
-use estafette_config::{Transport, runtime_dir};
+use estafette_config::{Transport, advertised, runtime_dir};
 use estafette_engine::{Engine, EngineEvent, KvPool, StepObserver};
 use estafette_kv_transfer::{
     HandoffError, HandoffLayout, Receiver, ReceiverEvent, ReceiverLimits, Revocation,
@@ -55,7 +55,7 @@ pub(crate) async fn build(
     let endpoint = v1::KvEndpoint {
         worker_id: foundation.id.0,
         incarnation: foundation.incarnation.0,
-        tcp: receiver.tcp_address().to_string(),
+        tcp: advertised(foundation.advertise.as_deref(), receiver.tcp_address()),
         unix_socket: path.map(|path| path.display().to_string()).unwrap_or_default(),
     };
     let vocab_size = foundation.vocab_size;

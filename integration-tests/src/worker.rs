@@ -80,6 +80,7 @@ impl WorkerOptions {
             listen: any,
             kv_listen: any,
             router,
+            advertise: None,
             transport: self.transport,
             drain_timeout: self.drain_timeout,
             engine: EngineSettings {
@@ -91,6 +92,7 @@ impl WorkerOptions {
                 max_model_len: None,
                 layers_per_group: self.layers_per_group,
                 backend: self.backend,
+                mock_step: Duration::ZERO,
                 kernel_tier: None,
             },
         }

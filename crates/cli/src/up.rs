@@ -203,6 +203,7 @@ fn worker_flags(args: &UpArgs, command: &str, name: &str) -> Vec<String> {
         format!("--max-model-len={}", engine.max_model_len),
         format!("--layers-per-group={}", engine.layers_per_group),
         format!("--backend={}", children::flag_value(&engine.backend)),
+        format!("--mock-step={}us", engine.mock_step.as_micros()),
         format!("--drain-timeout={}s", WORKER_STOP_TIMEOUT.as_secs() / 2),
     ];
     flags.extend(args.model.as_ref().map(|m| format!("--model={}", m.display())));

@@ -3,7 +3,8 @@
 use crate::Problems;
 use crate::environment::available_threads;
 use clap::{Args, ValueEnum};
-use estafette_types::ByteSize;
+use estafette_types::{ByteSize, parse_duration};
+use std::time::Duration;
 
 /// Which implementation runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -12,6 +13,8 @@ pub enum BackendKind {
     Cpu,
     /// Plain f32 loops: slow, for tests and for finding out who is wrong.
     Reference,
+    /// Computes nothing and answers with meaningless tokens, to measure everything else.
+    Mock,
 }
 
 /// How KV blocks travel from a prefill worker.
@@ -52,6 +55,9 @@ pub struct EngineArgs {
     /// What runs the model.
     #[arg(long, value_enum, default_value = "cpu")]
     pub backend: BackendKind,
+    /// How long each step takes with `--backend mock`.
+    #[arg(long, default_value = "5ms", value_parser = parse_duration)]
+    pub mock_step: Duration,
     /// Kernel tier: avx512-vnni, avx512, avx2 or portable. The best this processor has by default.
     #[arg(long)]
     pub kernel_tier: Option<String>,
@@ -76,6 +82,8 @@ pub struct EngineSettings {
     pub layers_per_group: u32,
     /// What runs the model.
     pub backend: BackendKind,
+    /// How long each step of the mock backend takes.
+    pub mock_step: Duration,
     /// `None`: the best that the processor has.
     pub kernel_tier: Option<String>,
 }
@@ -114,6 +122,7 @@ impl EngineArgs {
             max_model_len: (self.max_model_len > 0).then_some(self.max_model_len),
             layers_per_group: self.layers_per_group,
             backend: self.backend,
+            mock_step: self.mock_step,
             kernel_tier: self.kernel_tier,
         }
     }

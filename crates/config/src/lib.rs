@@ -12,7 +12,7 @@ pub use environment::{
     available_threads, cache_dir, log_filter, model_cache_dir, process_seed, runtime_dir,
 };
 pub use router::{Admission, QueueOrder, RouterArgs, RouterSettings, model_path};
-pub use worker::{WorkerArgs, WorkerSettings};
+pub use worker::{WorkerArgs, WorkerSettings, advertised};
 
 use thiserror::Error;
 

@@ -54,3 +54,17 @@ fn http_and_grpc_need_addresses_of_their_own() {
     let text = Router::parse_from(both).args.check().unwrap_err().to_string();
     assert_eq!(text, "`--grpc`: 127.0.0.1:1 is the address of --http too");
 }
+
+#[test]
+fn a_worker_that_listens_on_all_addresses_must_say_how_it_is_reached() {
+    let ConfigErrors(errors) = worker(&["--listen", "0.0.0.0:9000"]).check().unwrap_err();
+    assert_eq!(
+        errors[0].to_string(),
+        "`--listen`: nobody can connect to 0.0.0.0: say with --advertise by which host"
+    );
+    let flags = ["--listen", "0.0.0.0:9000", "--kv-listen", "[::]:9001", "--advertise", "w-0.pool"];
+    let settings = worker(&flags).check().unwrap();
+    let host = settings.advertise.as_deref();
+    assert_eq!(advertised(host, settings.kv_listen), "w-0.pool:9001");
+    assert_eq!(advertised(None, "127.0.0.1:9000".parse().unwrap()), "127.0.0.1:9000");
+}

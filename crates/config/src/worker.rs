@@ -22,6 +22,9 @@ pub struct WorkerArgs {
     /// Address at which KV blocks arrive (decode workers); port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub kv_listen: SocketAddr,
+    /// Host under which the router and other workers reach this one; needed when it listens on all addresses.
+    #[arg(long)]
+    pub advertise: Option<String>,
     /// gRPC address of the router to join, host:port.
     #[arg(long, default_value = "127.0.0.1:8001")]
     pub router: String,
@@ -47,6 +50,8 @@ pub struct WorkerSettings {
     pub listen: SocketAddr,
     /// Of the KV receiver.
     pub kv_listen: SocketAddr,
+    /// Host under which others reach it; `None`: the address on which it listens.
+    pub advertise: Option<String>,
     /// host:port of the router's gRPC services.
     pub router: String,
     /// How KV blocks travel.
@@ -55,6 +60,11 @@ pub struct WorkerSettings {
     pub drain_timeout: Duration,
     /// How the engine computes.
     pub engine: EngineSettings,
+}
+
+/// host:port at which others reach what listens on `address`, under the host `advertise` if there is one.
+pub fn advertised(advertise: Option<&str>, address: SocketAddr) -> String {
+    advertise.map_or_else(|| address.to_string(), |host| format!("{host}:{}", address.port()))
 }
 
 impl WorkerArgs {
@@ -69,6 +79,15 @@ impl WorkerArgs {
         problems.check(self.router.rsplit_once(':').is_some(), "--router", || {
             format!("`{}` is not host:port", self.router)
         });
+        for (flag, address) in [("--listen", self.listen), ("--kv-listen", self.kv_listen)] {
+            let reachable = self.advertise.is_some() || !address.ip().is_unspecified();
+            problems.check(reachable, flag, || {
+                format!(
+                    "nobody can connect to {}: say with --advertise by which host",
+                    address.ip()
+                )
+            });
+        }
         let id_ok = self.id.as_ref().is_none_or(|id| !id.is_empty() && id.len() <= 128);
         problems.check(id_ok, "--id", || "must have 1 to 128 bytes".into());
         let settings = model.map(|model| WorkerSettings {
@@ -76,6 +95,7 @@ impl WorkerArgs {
             id: self.id.map(WorkerId),
             listen: self.listen,
             kv_listen: self.kv_listen,
+            advertise: self.advertise,
             router: self.router,
             transport: self.transport,
             drain_timeout: self.drain_timeout,

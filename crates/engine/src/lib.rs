@@ -6,6 +6,7 @@ mod cpu;
 mod engine;
 mod executor;
 mod load;
+mod mock;
 pub mod sampler;
 #[cfg(test)]
 mod testing;

@@ -2,6 +2,7 @@
 
 use crate::cpu::{CpuBackend, KvPool};
 use crate::executor::{Executor, ModelExecutor};
+use crate::mock::MockExecutor;
 use crate::sampler::{self, Scratch};
 use estafette_gguf::{GgufError, GgufFile};
 use estafette_kernels::{KvCache, KvLayout, RopeTable, Tier};
@@ -9,6 +10,7 @@ use estafette_model::{Model, ModelConfig, ModelError, ReferenceBackend, Room, Ro
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Tokens in a block. The CPU kernels' tiles are one block of keys wide.
@@ -28,6 +30,13 @@ pub enum BackendOptions {
     },
     /// Plain f32.
     Reference,
+    /// None: see `mock.rs`.
+    Mock {
+        /// How long each step takes.
+        step: Duration,
+        /// The pool's memory can be given to other processes.
+        shared_pool: bool,
+    },
 }
 
 /// How much to load for.
@@ -126,6 +135,12 @@ pub(crate) fn load_file(
             let mut backend = ReferenceBackend;
             let model = Model::load(file, &config, &mut backend, room).map_err(wrong)?;
             Box::new(reference_executor(backend, model, &config, layout))
+        }
+        BackendOptions::Mock { step, shared_pool } => {
+            let vocab_size = u32::try_from(config.vocab_size).unwrap_or(u32::MAX);
+            let mock = MockExecutor::new(layout.num_blocks, BLOCK_SIZE, vocab_size, step, shared_pool);
+            let bytes = layout.num_blocks as usize;
+            Box::new(mock.map_err(|source| LoadError::NoMemory { bytes, source })?)
         }
     };
     Ok(Loaded { executor, config, digest: file.digest(), num_blocks: layout.num_blocks })

@@ -29,6 +29,8 @@ pub(crate) struct Preparation {
     pub(crate) pre_tokenizer: PreTokenizerWrapper,
     /// A piece that is a token is that token, also where merging would not lead to it.
     pub(crate) ignore_merges: bool,
+    /// Texts begin with BOS when the file does not say whether they do, as in llama.cpp.
+    pub(crate) bos_by_default: bool,
 }
 
 impl Preparation {
@@ -39,12 +41,15 @@ impl Preparation {
             shrinks: 1,
             pre_tokenizer,
             ignore_merges: false,
+            bos_by_default: false,
         };
         match name {
             // Every digit on its own, then GPT-2's expression, which `ByteLevel` brings.
             "smollm" => Ok(plain(sequence(vec![Digits::new(true).into(), gpt2()]))),
             "gpt-2" | "default" => Ok(plain(gpt2())),
-            "llama-bpe" | "llama3" => Ok(Self { ignore_merges: true, ..plain(by(LLAMA3)?) }),
+            "llama-bpe" | "llama3" => {
+                Ok(Self { ignore_merges: true, bos_by_default: true, ..plain(by(LLAMA3)?) })
+            }
             "qwen2" => {
                 Ok(Self { normalizer: Some(NFC.into()), shrinks: NFC_SHRINKS, ..plain(by(QWEN2)?) })
             }

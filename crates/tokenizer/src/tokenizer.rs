@@ -56,7 +56,7 @@ impl Tokenizer {
         };
         let preparation = Preparation::named(pre)?;
         let shrinks = preparation.shrinks;
-        let mut vocabulary = Vocabulary::read(file)?;
+        let mut vocabulary = Vocabulary::read(file, preparation.bos_by_default)?;
         let longest = vocabulary.bytes.iter().map(Vec::len).max().unwrap_or(0);
         let merger = merger(&mut vocabulary, preparation)?;
         let specials = specials(&vocabulary)?;

@@ -43,7 +43,7 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    pub(crate) fn read(file: &GgufFile) -> Result<Self, TokenizerError> {
+    pub(crate) fn read(file: &GgufFile, bos_by_default: bool) -> Result<Self, TokenizerError> {
         let texts = texts(file, TOKENS)?;
         let kinds = kinds(file, texts.len())?;
         let table = ByteTable::new();
@@ -65,7 +65,8 @@ impl Vocabulary {
         let text_of =
             |id: Option<TokenId>| id.map_or(String::new(), |id| texts[id as usize].clone());
         let (bos_text, eos_text) = (text_of(bos), text_of(eos));
-        let add_bos = file.integer("tokenizer.ggml.add_bos_token")?.unwrap_or(0) != 0;
+        let add_bos = file.integer("tokenizer.ggml.add_bos_token")?;
+        let add_bos = add_bos.map_or(bos_by_default, |add| add != 0);
         let bos = bos.filter(|_| add_bos);
         Ok(Self { kinds, bytes, merges, stops, bos, bos_text, eos_text, texts })
     }

@@ -7,7 +7,7 @@ use crate::identity::Identity;
 use crate::join::keep_joined;
 use crate::service::WorkerService;
 use crate::setup::{Setup, setup};
-use estafette_config::{Transport, WorkerSettings, process_seed};
+use estafette_config::{Transport, WorkerSettings, advertised, process_seed};
 use estafette_engine::{BLOCK_SIZE, KvPool};
 use estafette_proto::v1;
 use estafette_types::{Incarnation, Role, SplitMix64, WorkerId};
@@ -53,6 +53,8 @@ pub struct Foundation<T> {
     pub transport: Transport,
     /// Where KV arrives.
     pub kv_listen: SocketAddr,
+    /// Host under which others reach this worker; `None`: the address on which it listens.
+    pub advertise: Option<String>,
     /// Where the transport reports.
     pub commands: CommandSender<T>,
 }
@@ -119,6 +121,7 @@ fn foundation<H: HandOff>(
         vocab_size: setup.vocab_size,
         transport: settings.transport,
         kv_listen: settings.kv_listen,
+        advertise: settings.advertise.clone(),
         commands,
     }
 }
@@ -133,7 +136,7 @@ fn identity<H: HandOff>(
         id: foundation.id.clone(),
         incarnation: foundation.incarnation,
         role: H::ROLE,
-        address: address.to_string(),
+        address: advertised(settings.advertise.as_deref(), address),
         kv: None,
         model_digest: setup.model_digest.to_vec(),
         numerics_id: foundation.numerics_id.clone(),

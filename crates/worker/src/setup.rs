@@ -55,9 +55,12 @@ pub(crate) fn setup(
 }
 
 fn backend(settings: &EngineSettings, shared_pool: bool) -> Result<BackendOptions, WorkerError> {
-    if settings.backend == BackendKind::Reference {
-        return Ok(BackendOptions::Reference);
+    match settings.backend {
+        BackendKind::Cpu => {
+            let tier = Tier::choose(settings.kernel_tier.as_deref())?;
+            Ok(BackendOptions::Cpu { tier, threads: settings.threads, shared_pool })
+        }
+        BackendKind::Reference => Ok(BackendOptions::Reference),
+        BackendKind::Mock => Ok(BackendOptions::Mock { step: settings.mock_step, shared_pool }),
     }
-    let tier = Tier::choose(settings.kernel_tier.as_deref())?;
-    Ok(BackendOptions::Cpu { tier, threads: settings.threads, shared_pool })
 }

@@ -39,7 +39,7 @@ impl<'a> Fields<'a> {
             // The place is relative to the field; the name says more.
             let text = error.to_string();
             let what = text.split(" at line ").next().unwrap_or(&text);
-            RequestError::field(name, format!("`{name}`: {what}"))
+            RequestError::field(name, format!("`{name}`: {}", in_json_words(what)))
         })
     }
 
@@ -63,6 +63,18 @@ impl<'a> Fields<'a> {
         let missing = || RequestError::field(name, format!("`{name}` is missing"));
         self.get(name)?.ok_or_else(missing)
     }
+}
+
+/// What serde says, without Rust's names of types.
+fn in_json_words(what: &str) -> String {
+    const WORDS: [(&str, &[&str]); 3] = [
+        ("a whole number", &["i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "usize"]),
+        ("a number", &["f32", "f64"]),
+        ("a list", &["a sequence"]),
+    ];
+    let Some((found, expected)) = what.rsplit_once(", expected ") else { return what.to_owned() };
+    let known = WORDS.iter().find(|(_, names)| names.contains(&expected));
+    format!("{found}, expected {}", known.map_or(expected, |(word, _)| word))
 }
 
 #[cfg(test)]

@@ -93,6 +93,10 @@ fn unmerged(pre: &str, more: &[&str]) -> Tokenizer {
 
 /// The same; the last token is of the given type.
 fn with_last_of_type(last: i128, pre: &str, more: &[&str]) -> Tokenizer {
+    with_keys(last, pre, more, &[])
+}
+
+fn with_keys(last: i128, pre: &str, more: &[&str], keys: &[(&str, Value)]) -> Tokenizer {
     let texts = |list: Vec<String>| Value::List(list.into_iter().map(Value::Text).collect());
     let bytes = (0..=255).map(|byte| crate::bytes::char_of(byte).to_string());
     let tokens: Vec<String> = bytes.chain(more.iter().map(|token| (*token).to_owned())).collect();
@@ -104,6 +108,9 @@ fn with_last_of_type(last: i128, pre: &str, more: &[&str]) -> Tokenizer {
     writer.key("tokenizer.ggml.tokens", &texts(tokens));
     writer.key("tokenizer.ggml.token_type", &Value::List(types));
     writer.key("tokenizer.ggml.merges", &texts(Vec::new()));
+    for (key, value) in keys {
+        writer.key(key, value);
+    }
     Tokenizer::from_gguf(&GgufFile::from_bytes(writer.finish()).unwrap()).unwrap()
 }
 
@@ -114,6 +121,19 @@ fn llama_3_takes_words_that_no_merge_leads_to() {
     for pre in ["smollm", "gpt-2", "default", "qwen2"] {
         assert_eq!(tokens(pre).len(), 9, "{pre}: a token a byte");
     }
+}
+
+#[test]
+fn llama_3_begins_with_bos_unless_the_file_says_otherwise() {
+    let tokens = |pre, says: Option<bool>| {
+        let mut keys = vec![("tokenizer.ggml.bos_token_id", Value::Integer(256))];
+        keys.extend(says.map(|says| ("tokenizer.ggml.add_bos_token", Value::Integer(says.into()))));
+        with_keys(3, pre, &["<bos>"], &keys).encode("a").unwrap()
+    };
+    assert_eq!(tokens("llama-bpe", None), [256, 97]);
+    assert_eq!(tokens("llama-bpe", Some(false)), [97]);
+    assert_eq!(tokens("gpt-2", None), [97]);
+    assert_eq!(tokens("gpt-2", Some(true)), [256, 97]);
 }
 
 #[test]
@@ -174,19 +194,19 @@ fn a_long_word_takes_no_quadratic_time() {
 
 #[test]
 fn what_is_not_supported_is_named() {
-    let error = |key: &str, value: &str| {
+    let error = |model: &str, pre: &str| {
         let mut writer = GgufWriter::default();
-        writer.key("tokenizer.ggml.model", &Value::Text("gpt2".into()));
-        writer.key(key, &Value::Text(value.into()));
+        writer.key("tokenizer.ggml.model", &Value::Text(model.into()));
+        writer.key("tokenizer.ggml.pre", &Value::Text(pre.into()));
         let file = GgufFile::from_bytes(writer.finish()).unwrap();
         Tokenizer::from_gguf(&file).unwrap_err().to_string()
     };
     assert_eq!(
-        error("tokenizer.ggml.model", "llama"),
+        error("llama", "smollm"),
         "tokenizer `tokenizer.ggml.model` = `llama` is not supported, only gpt2 (byte-level BPE)"
     );
-    assert!(error("tokenizer.ggml.pre", "deepseek").contains("only smollm, gpt-2"));
-    assert_eq!(error("x", "y"), "metadata `tokenizer.ggml.tokens`: is missing");
+    assert!(error("gpt2", "deepseek").contains("only smollm, gpt-2"));
+    assert_eq!(error("gpt2", "smollm"), "metadata `tokenizer.ggml.tokens`: is missing");
 }
 
 #[test]

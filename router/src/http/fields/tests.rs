@@ -17,7 +17,7 @@ fn a_wrong_type_names_the_field() {
     let fields = Fields::parse(br#"{"n": "two", "seed": 1, "stop": null}"#).unwrap();
     let wrong = fields.get::<u32>("n").unwrap_err();
     assert_eq!(wrong.param.as_deref(), Some("n"));
-    assert_eq!(wrong.message, "`n`: invalid type: string \"two\", expected u32");
+    assert_eq!(wrong.message, "`n`: invalid type: string \"two\", expected a whole number");
     assert_eq!(fields.get::<i64>("seed").unwrap(), Some(1));
     assert_eq!(fields.get::<String>("stop").unwrap(), None);
     assert_eq!(fields.require::<String>("prompt").unwrap_err().message, "`prompt` is missing");
