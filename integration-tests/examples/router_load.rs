@@ -76,12 +76,14 @@ async fn client(
 /// No two have a common beginning, so nothing is cached.
 fn request(number: usize, words: usize, tokens: usize) -> Vec<u8> {
     let mut prompt = format!("Story {number}:");
-    (0..words).for_each(|i| prompt.push_str([" the", " quick", " runner", " hands", " over"][i % 5]));
+    (0..words)
+        .for_each(|i| prompt.push_str([" the", " quick", " runner", " hands", " over"][i % 5]));
     let body = format!(
         "{{\"prompt\": \"{prompt}\", \"max_tokens\": {tokens}, \"ignore_eos\": true, \"stream\": true}}"
     );
     let length = body.len();
-    let head = format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let head =
+        format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
     (head + &body).into_bytes()
 }
 

@@ -138,7 +138,8 @@ pub(crate) fn load_file(
         }
         BackendOptions::Mock { step, shared_pool } => {
             let vocab_size = u32::try_from(config.vocab_size).unwrap_or(u32::MAX);
-            let mock = MockExecutor::new(layout.num_blocks, BLOCK_SIZE, vocab_size, step, shared_pool);
+            let mock =
+                MockExecutor::new(layout.num_blocks, BLOCK_SIZE, vocab_size, step, shared_pool);
             let bytes = layout.num_blocks as usize;
             Box::new(mock.map_err(|source| LoadError::NoMemory { bytes, source })?)
         }
