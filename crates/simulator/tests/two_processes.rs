@@ -13,7 +13,7 @@ fn log() -> Vec<u8> {
         ..ClusterSettings::new(2, 2, preset(DEFAULT_PRESET).unwrap())
     };
     let workload =
-        generate(&Synthetic { sessions: 60, sessions_per_second: 2.0, ..Synthetic::default() });
+        generate(&Synthetic { sessions: 30, sessions_per_second: 2.0, ..Synthetic::default() });
     let mut bytes = Vec::new();
     for policy in Policy::all() {
         let outcome =
