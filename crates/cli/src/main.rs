@@ -5,6 +5,7 @@ mod bench;
 mod process;
 mod pull;
 mod route;
+mod simulate;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +42,8 @@ enum Command {
     Pull(pull::PullArgs),
     /// Measure the engine alone: prompt and decode speed, as llama-bench does.
     Bench(bench::BenchArgs),
+    /// Try routing policies on a trace, in virtual time.
+    Simulate(Box<simulate::SimulateArgs>),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Route(command) => process::exit_code(route::run(command)),
         Command::Pull(args) => process::exit_code(pull::run(&args)),
         Command::Bench(args) => process::exit_code(bench::run(args)),
+        Command::Simulate(args) => process::exit_code(simulate::run(*args)),
     }
 }
 

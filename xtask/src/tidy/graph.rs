@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["gguf"],
     &["config", "telemetry", "proto", "tokenizer", "kernels"],
     &["kv-cache", "kv-index", "routing", "scheduler", "kv-transfer", "model"],
-    &["engine"],
+    &["engine", "simulator"],
     &["worker"],
     &["router", "prefill-worker", "decode-worker"],
     &["cli"],
@@ -31,7 +31,8 @@ const NEVER: &[(&str, &str)] = &[
 ];
 
 /// Logic without sockets, clocks or tasks.
-const PURE: &[&str] = &["types", "kv-cache", "kv-index", "routing", "scheduler", "engine", "model"];
+const PURE: &[&str] =
+    &["types", "kv-cache", "kv-index", "routing", "scheduler", "engine", "model", "simulator"];
 
 const PREFIX: &str = "estafette-";
 
