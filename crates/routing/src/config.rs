@@ -3,8 +3,6 @@
 /// Settings of the score. The defaults are where the published scores and our first simulations agree.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoutingConfig {
-    /// Prompt tokens that a worker computes in one step.
-    pub chunk_tokens: u32,
     /// How many tokens an answer is expected to have, when more were allowed.
     pub expected_answer_tokens: u32,
     /// Queue, in seconds and on average over the pool, at which a second of work costs the requests behind it one
@@ -35,7 +33,6 @@ pub struct RoutingConfig {
 impl Default for RoutingConfig {
     fn default() -> Self {
         Self {
-            chunk_tokens: 512,
             expected_answer_tokens: 256,
             backlog_seconds: 0.4,
             hand_off_seconds: 0.002,

@@ -51,7 +51,6 @@ pub(crate) struct Scorer<'a> {
     pub(crate) config: &'a RoutingConfig,
     /// Expected length.
     answer: f64,
-    steps_per_token: f64,
     prompt: f64,
     blocks: u64,
     cacheable_blocks: u32,
@@ -63,7 +62,6 @@ impl<'a> Scorer<'a> {
             request,
             config,
             answer: f64::from(request.max_tokens.min(config.expected_answer_tokens)),
-            steps_per_token: 1.0 / f64::from(config.chunk_tokens.max(1)),
             prompt: f64::from(request.prompt_tokens),
             blocks: request.blocks(),
             cacheable_blocks: request.cacheable_blocks(),
@@ -136,7 +134,7 @@ impl<'a> Scorer<'a> {
         let (load, step) = (&candidate.load, &candidate.step);
         let decode = step.decode_step(load.decoding_sequences as f64, load.decoding_tokens as f64);
         // Rounded up by hand: without SSE 4.1, which is not in the x86-64 baseline, `ceil` is a call.
-        let steps = tokens * self.steps_per_token;
+        let steps = tokens / f64::from(candidate.max_num_batched_tokens.max(1));
         let whole = f64::from(steps as u32);
         let steps = whole + f64::from(u8::from(whole < steps));
         steps * decode + tokens * step.per_prefill_token

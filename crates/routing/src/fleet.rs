@@ -17,6 +17,8 @@ pub struct WorkerTraits {
     pub max_num_seqs: u32,
     /// The most sequences it lets wait.
     pub max_waiting: u32,
+    /// The most tokens of one step.
+    pub max_num_batched_tokens: u32,
     /// KV blocks can be handed to it; else it prefills for itself.
     pub takes_kv: bool,
     /// Hash of its name: sessions find it again by it, also from other routers.
@@ -242,6 +244,7 @@ impl Fleet {
                 cached_blocks: cached(slot),
                 max_num_seqs: worker.traits.max_num_seqs,
                 max_waiting: if worker.refused { 0 } else { worker.traits.max_waiting },
+                max_num_batched_tokens: worker.traits.max_num_batched_tokens,
                 pending: self.receipts.pending(slot),
                 step: self.cost_of(&worker.step, role, pool_cost),
                 affinity: affinity(request.session, worker.traits.name_hash),

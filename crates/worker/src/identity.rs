@@ -30,6 +30,8 @@ pub struct Identity {
     pub max_num_seqs: u32,
     /// The most sequences that wait.
     pub max_waiting: u32,
+    /// The most tokens of one step.
+    pub max_num_batched_tokens: u32,
 }
 
 impl Identity {
@@ -50,6 +52,7 @@ impl Identity {
             }),
             max_num_seqs: self.max_num_seqs,
             max_waiting: self.max_waiting,
+            max_num_batched_tokens: self.max_num_batched_tokens,
         }
     }
 }

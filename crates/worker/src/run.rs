@@ -145,6 +145,7 @@ fn identity<H: HandOff>(
         vocab_size: setup.vocab_size,
         max_num_seqs: settings.engine.max_num_seqs,
         max_waiting: settings.engine.max_waiting,
+        max_num_batched_tokens: settings.engine.max_num_batched_tokens,
     }
 }
 

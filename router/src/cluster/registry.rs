@@ -154,9 +154,15 @@ impl Registry {
             shape,
             numerics_id: pool.numerics_id.into(),
         }));
-        let (max_num_seqs, max_waiting) = (info.max_num_seqs, info.max_waiting);
-        self.fleet
-            .join(slot, WorkerTraits { role, max_num_seqs, max_waiting, takes_kv, name_hash });
+        let traits = WorkerTraits {
+            role,
+            max_num_seqs: info.max_num_seqs,
+            max_waiting: info.max_waiting,
+            max_num_batched_tokens: info.max_num_batched_tokens,
+            takes_kv,
+            name_hash,
+        };
+        self.fleet.join(slot, traits);
         self.update_shape();
         Ok(key)
     }

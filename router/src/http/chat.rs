@@ -6,7 +6,7 @@ use crate::error::RequestError;
 use estafette_proto::v1::Token;
 use estafette_tokenizer::{ChatMessage, Tokenizer};
 use estafette_types::{ErrorCode, FinishReason};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -120,6 +120,19 @@ pub(super) fn logprobs(fields: &Fields<'_>) -> Result<Option<u8>, RequestError> 
     }
 }
 
+#[derive(Serialize)]
+struct Piece<'a> {
+    index: usize,
+    delta: Delta<'a>,
+    logprobs: Value,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Delta<'a> {
+    content: &'a str,
+}
+
 /// Chat answers.
 pub(super) struct ChatFormat {
     pub(super) tokenizer: Arc<Tokenizer>,
@@ -156,9 +169,15 @@ impl Format for ChatFormat {
         Some(json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": null }))
     }
 
-    fn piece(&self, index: usize, text: &str, token: Option<&Token>, _offset: usize) -> Value {
+    fn piece<'a>(
+        &self,
+        index: usize,
+        text: &'a str,
+        token: Option<&Token>,
+        _offset: usize,
+    ) -> impl Serialize + use<'a> {
         let logprobs = token.map_or(Value::Null, |token| self.logprobs([token]));
-        json!({ "index": index, "delta": { "content": text }, "logprobs": logprobs, "finish_reason": null })
+        Piece { index, delta: Delta { content: text }, logprobs, finish_reason: None }
     }
 
     fn ending(&self, index: usize, reason: FinishReason) -> Value {

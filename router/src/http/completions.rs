@@ -6,6 +6,7 @@ use crate::error::RequestError;
 use estafette_proto::v1::Token;
 use estafette_tokenizer::Tokenizer;
 use estafette_types::{FinishReason, TokenId};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -92,15 +93,14 @@ impl CompletionFormat {
             "text_offset": offsets,
         })
     }
+}
 
-    fn choice(index: usize, text: &str, logprobs: &Value, reason: Option<FinishReason>) -> Value {
-        json!({
-            "index": index,
-            "text": text,
-            "logprobs": logprobs,
-            "finish_reason": reason.map(reason_text),
-        })
-    }
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: usize,
+    text: &'a str,
+    logprobs: Value,
+    finish_reason: Option<&'static str>,
 }
 
 impl Format for CompletionFormat {
@@ -111,18 +111,27 @@ impl Format for CompletionFormat {
         None
     }
 
-    fn piece(&self, index: usize, text: &str, token: Option<&Token>, offset: usize) -> Value {
+    fn piece<'a>(
+        &self,
+        index: usize,
+        text: &'a str,
+        token: Option<&Token>,
+        offset: usize,
+    ) -> impl Serialize + use<'a> {
         let logprobs =
             token.map_or(Value::Null, |token| self.logprobs(std::slice::from_ref(token), offset));
-        Self::choice(index, text, &logprobs, None)
+        Choice { index, text, logprobs, finish_reason: None }
     }
 
     fn ending(&self, index: usize, reason: FinishReason) -> Value {
-        Self::choice(index, "", &Value::Null, Some(reason))
+        let finish_reason = Some(reason_text(reason));
+        json!(Choice { index, text: "", logprobs: Value::Null, finish_reason })
     }
 
     fn whole(&self, index: usize, answer: &WholeAnswer) -> Value {
-        Self::choice(index, &answer.text, &self.logprobs(&answer.tokens, 0), answer.reason)
+        let logprobs = self.logprobs(&answer.tokens, 0);
+        let finish_reason = answer.reason.map(reason_text);
+        json!(Choice { index, text: &answer.text, logprobs, finish_reason })
     }
 }
 

@@ -49,8 +49,14 @@ pub(super) trait Format: Send + Sync + 'static {
     const ID_PREFIX: &'static str;
     /// The first chunk of each choice, if there is one.
     fn opening(&self, index: usize) -> Option<Value>;
-    /// The choice in a chunk with text or tokens.
-    fn piece(&self, index: usize, text: &str, token: Option<&Token>, offset: usize) -> Value;
+    /// The choice in a chunk with text or tokens. There is one for each token: it is written without a tree of values.
+    fn piece<'a>(
+        &self,
+        index: usize,
+        text: &'a str,
+        token: Option<&Token>,
+        offset: usize,
+    ) -> impl Serialize + use<'a, Self>;
     /// The choice in the last chunk.
     fn ending(&self, index: usize, reason: FinishReason) -> Value;
     /// A choice in a whole answer.

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use estafette_types::ErrorCode;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// When a client that was turned away may come back.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -109,7 +109,7 @@ pub(super) fn chunk_head(names: &Names, object: &str) -> Vec<u8> {
 /// A chunk as an event; `usage` when the client has asked for it, which is null in all but the last chunk.
 pub(super) fn chunk_event(
     head: &[u8],
-    choices: &[Value],
+    choices: &[impl Serialize],
     usage: Option<Option<UsageBody>>,
 ) -> Bytes {
     let mut out = Vec::with_capacity(head.len() + 256);

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use estafette_types::Usage;
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, SelectAll, StreamExt};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -159,7 +160,7 @@ impl<F: Format> Events<F> {
         }
     }
 
-    fn chunk(&mut self, choices: &[Value], usage: Option<UsageBody>) {
+    fn chunk(&mut self, choices: &[impl Serialize], usage: Option<UsageBody>) {
         let usage = self.delivery.include_usage.then_some(usage);
         self.ready.push_back(chunk_event(&self.head, choices, usage));
     }
@@ -191,7 +192,7 @@ impl<F: Format> Events<F> {
     fn close(&mut self) {
         if self.delivery.include_usage {
             let usage = total(&self.usages, self.delivery.choices);
-            self.chunk(&[], Some(usage.into()));
+            self.chunk(&[(); 0], Some(usage.into()));
         }
         self.ready.push_back(DONE);
         self.admitted.ended(None);

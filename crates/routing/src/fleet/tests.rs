@@ -4,7 +4,14 @@ const REQUEST: Request =
     Request { prompt_tokens: 100, block_size: 16, max_tokens: 10, session: None };
 
 fn traits(role: Role) -> WorkerTraits {
-    WorkerTraits { role, max_num_seqs: 4, max_waiting: 4, takes_kv: true, name_hash: 0 }
+    WorkerTraits {
+        role,
+        max_num_seqs: 4,
+        max_waiting: 4,
+        max_num_batched_tokens: 512,
+        takes_kv: true,
+        name_hash: 0,
+    }
 }
 
 fn load() -> LoadRecord {

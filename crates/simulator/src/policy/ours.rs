@@ -20,8 +20,7 @@ pub(super) struct Ours {
 
 impl Ours {
     pub(super) fn new(settings: &ClusterSettings, deflects: bool, rng: SplitMix64) -> Self {
-        let chunk_tokens = settings.chunk(settings.prompt_role());
-        let mut config = RoutingConfig { chunk_tokens, ..RoutingConfig::default() };
+        let mut config = RoutingConfig::default();
         if !deflects {
             (config.deflection_margin_seconds, config.append_tokens) = (f64::INFINITY, 0);
         }
@@ -31,6 +30,7 @@ impl Ours {
                 role,
                 max_num_seqs: settings.max_num_seqs,
                 max_waiting: settings.max_waiting,
+                max_num_batched_tokens: settings.chunk(role),
                 takes_kv: true,
                 name_hash: u64::from(slot),
             };

@@ -11,6 +11,7 @@ fn info(id: &str, incarnation: u64, role: v1::Role) -> v1::WorkerInfo {
         pool: Some(v1::PoolIdentity { block_size: 16, max_model_len: 100, ..Default::default() }),
         max_num_seqs: 4,
         max_waiting: 4,
+        max_num_batched_tokens: 512,
     }
 }
 
