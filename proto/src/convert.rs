@@ -172,6 +172,7 @@ impl From<LoadRecord> for v1::Load {
             free_blocks: load.free_blocks,
             total_blocks: load.total_blocks,
             done: Some(load.done.into()),
+            prefill_attended: load.prefill_attended,
             steps: load.steps,
             step_micros: load.step_micros,
         }
@@ -190,6 +191,7 @@ impl From<v1::Load> for LoadRecord {
             free_blocks: wire.free_blocks,
             total_blocks: wire.total_blocks,
             done: wire.done.map(Usage::from).unwrap_or_default(),
+            prefill_attended: wire.prefill_attended,
             steps: wire.steps,
             step_micros: wire.step_micros,
         }

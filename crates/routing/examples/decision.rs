@@ -27,6 +27,7 @@ fn worker(slot: u32, rng: &mut SplitMix64) -> Candidate {
         },
         draining: rng.below(50) == 0,
         affinity: 0,
+        mean_attended: 100.0,
         cached_blocks: (rng.below(10) / 9 * rng.below(100)) as u32,
         max_num_seqs: 64,
         max_waiting: 64,

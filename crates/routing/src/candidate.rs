@@ -38,6 +38,8 @@ pub struct Candidate {
     pub pending: Pending,
     /// Its step-time curve: [`crate::StepModel::cost`].
     pub step: StepCost,
+    /// KV tokens that a row of a prompt attended to there, on average.
+    pub mean_attended: f64,
     /// How much the request's session belongs here: the highest one is preferred.
     pub affinity: u64,
 }

@@ -81,7 +81,8 @@ impl<'a> Scorer<'a> {
 
     /// Time until the prompt tokens that are ahead are computed.
     pub(crate) fn backlog(&self, candidate: &Candidate) -> f64 {
-        self.compute(candidate, candidate.prefill_tokens_ahead() as f64)
+        let (tokens, attended) = ahead(candidate);
+        self.compute(candidate, tokens, attended)
     }
 
     /// How much dearer the pool's average backlog makes a second of work.
@@ -91,11 +92,18 @@ impl<'a> Scorer<'a> {
 
     /// As the one that computes the prompt and hands it over.
     pub(crate) fn prefill(&self, candidate: &Candidate) -> Terms {
+        let (tokens, attended) = self.own(candidate);
+        let (tokens_ahead, attended_ahead) = ahead(candidate);
+        let prefill = self.compute(candidate, tokens, attended);
+        let both = self.compute(candidate, tokens_ahead + tokens, attended_ahead + attended);
+        Terms { queue: (both - prefill).max(0.0), prefill, ..Terms::default() }
+    }
+
+    /// Tokens of this prompt to compute there, and the KV tokens that their rows attend to.
+    fn own(&self, candidate: &Candidate) -> (f64, f64) {
         let uncached = f64::from(self.uncached(candidate));
-        let prefill = self.compute(candidate, uncached);
-        let ahead = candidate.prefill_tokens_ahead() as f64;
-        let queue = (self.compute(candidate, ahead + uncached) - prefill).max(0.0);
-        Terms { queue, prefill, ..Terms::default() }
+        let cached = self.prompt.max(1.0) - uncached;
+        (uncached, uncached * (cached + 0.5 * uncached))
     }
 
     /// As the one that takes the KV over and streams the answer.
@@ -125,19 +133,20 @@ impl<'a> Scorer<'a> {
     fn alone(&self, candidate: &Candidate, answer: Terms) -> Terms {
         let Terms { queue, prefill, .. } = self.prefill(candidate);
         let slowed = candidate.load.decoding_sequences as f64;
-        let delay = f64::from(self.uncached(candidate)) * candidate.step.per_prefill_token;
+        let (tokens, attended) = self.own(candidate);
+        let delay = candidate.step.prefill(tokens, attended);
         Terms { queue, prefill, interference: answer.interference + slowed * delay, ..answer }
     }
 
-    /// Time for `tokens` prompt tokens, with the sequences that decode there in every step.
-    fn compute(&self, candidate: &Candidate, tokens: f64) -> f64 {
+    /// Time for `tokens` prompt tokens whose rows attend to `attended` ones, with the sequences that decode there in every step.
+    fn compute(&self, candidate: &Candidate, tokens: f64, attended: f64) -> f64 {
         let (load, step) = (&candidate.load, &candidate.step);
         let decode = step.decode_step(load.decoding_sequences as f64, load.decoding_tokens as f64);
         // Rounded up by hand: without SSE 4.1, which is not in the x86-64 baseline, `ceil` is a call.
         let steps = tokens / f64::from(candidate.max_num_batched_tokens.max(1));
         let whole = f64::from(steps as u32);
         let steps = whole + f64::from(u8::from(whole < steps));
-        steps * decode + tokens * step.per_prefill_token
+        steps * decode + step.prefill(tokens, attended)
     }
 
     fn answer(&self, candidate: &Candidate) -> Terms {
@@ -171,6 +180,12 @@ impl<'a> Scorer<'a> {
         let of_seats = seats_missing as f64 / seats as f64;
         of_seats.max(tokens_missing as f64 / total as f64)
     }
+}
+
+/// Prompt tokens that are ahead there, and what their rows attend to: as much as those that it has computed did, on average.
+fn ahead(candidate: &Candidate) -> (f64, f64) {
+    let tokens = candidate.prefill_tokens_ahead() as f64;
+    (tokens, tokens * candidate.mean_attended)
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub struct FleetWorker {
     /// It has refused a leg since its last record, so it is full whatever that says.
     refused: bool,
     step: Shown,
+    /// KV tokens that a row of a prompt has attended to, on average.
+    mean_attended: f64,
 }
 
 /// A curve and how old it is.
@@ -122,6 +124,7 @@ impl Fleet {
             synced: false,
             refused: false,
             step: Shown { model, at: self.prefill_steps },
+            mean_attended: 0.0,
         });
     }
 
@@ -143,7 +146,11 @@ impl Fleet {
         }
         // It decodes all the time; only how it prefills is not known, or not any more.
         if role == Role::Decode && model.seen() >= SHOWN_MIN {
-            return StepCost { per_prefill_token: others.per_prefill_token, ..model.cost() };
+            return StepCost {
+                per_prefill_token: others.per_prefill_token,
+                per_attended_token: others.per_attended_token,
+                ..model.cost()
+            };
         }
         others
     }
@@ -164,6 +171,8 @@ impl Fleet {
         let before = worker.can_be_chosen();
         (worker.load, worker.draining, worker.synced) = (*load, draining, true);
         worker.refused = false;
+        let rows = load.done.computed + load.done.recomputed;
+        worker.mean_attended = load.prefill_attended as f64 / rows.max(1) as f64;
         let changed = before != worker.can_be_chosen();
         if let Some(observation) = worker.step.model.observe(load) {
             let pool = match worker.traits.role {
@@ -247,6 +256,7 @@ impl Fleet {
                 max_num_batched_tokens: worker.traits.max_num_batched_tokens,
                 pending: self.receipts.pending(slot),
                 step: self.cost_of(&worker.step, role, pool_cost),
+                mean_attended: worker.mean_attended,
                 affinity: affinity(request.session, worker.traits.name_hash),
             })
             .collect()

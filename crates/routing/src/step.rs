@@ -1,7 +1,8 @@
 //! Each worker's step-time curve, learned from its load records.
 //!
-//! A step takes `base + per_prefill_token·p + per_sequence·n + per_context_token·c` seconds for `p` prompt tokens, `n`
-//! decoding sequences and `c` tokens of their KV. Two records of consecutive steps give one observation: the counters'
+//! A step takes `base + per_prefill_token·p + per_sequence·n + per_context_token·c + per_attended_token·a` seconds for `p`
+//! prompt tokens whose rows attend to `a` tokens of KV, and `n` decoding sequences with `c` tokens of KV. Two records of
+//! consecutive steps give one observation: the counters'
 //! differences are what the step did and `step_micros` is how long it took. The curve is the least-squares fit of all
 //! observations with exponential forgetting, held by a prior that never fades: a term that the worker's traffic does
 //! not show, such as decoding on a prefill worker, keeps its prior instead of drifting. Steps with prompt tokens and steps
@@ -9,13 +10,13 @@
 
 use estafette_types::LoadRecord;
 
-const TERMS: usize = 4;
+const TERMS: usize = 5;
 /// Weight of an observation after one more of its kind: about the last 200 steps count.
 const MEMORY: f64 = 0.995;
 /// How many observations the prior weighs.
 const PRIOR_WEIGHT: f64 = 0.05;
 /// A typical step: it makes the prior equally firm about each term.
-const TYPICAL: [f64; TERMS] = [1.0, 512.0, 16.0, 16_384.0];
+const TYPICAL: [f64; TERMS] = [1.0, 512.0, 16.0, 16_384.0, 1e6];
 
 /// A step-time curve. All in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,16 +29,29 @@ pub struct StepCost {
     pub per_sequence: f64,
     /// For each token of KV that those sequences hold.
     pub per_context_token: f64,
+    /// For each token of KV that a prompt's row attends to.
+    pub per_attended_token: f64,
 }
 
 impl Default for StepCost {
     /// Between a laptop's two cores and a data centre's GPU; a few steps correct it.
     fn default() -> Self {
-        Self { base: 0.004, per_prefill_token: 1e-4, per_sequence: 1e-4, per_context_token: 1e-8 }
+        Self {
+            base: 0.004,
+            per_prefill_token: 1e-4,
+            per_sequence: 1e-4,
+            per_context_token: 1e-8,
+            per_attended_token: 1e-9,
+        }
     }
 }
 
 impl StepCost {
+    /// Of computing `tokens` prompt tokens whose rows attend to `attended` tokens of KV, the steps themselves apart.
+    pub fn prefill(&self, tokens: f64, attended: f64) -> f64 {
+        self.per_prefill_token * tokens + self.per_attended_token * attended
+    }
+
     /// Of a step that computes no prompt.
     pub fn decode_step(&self, sequences: f64, context: f64) -> f64 {
         self.base + self.per_sequence * sequences + self.per_context_token * context
@@ -138,7 +152,9 @@ impl StepModel {
         let generated = record.done.generated.checked_sub(last.done.generated)?;
         // A prompt that ends in this step generates a token too, but not in a decode row.
         let sequences = generated.min(last.decoding_sequences);
-        let terms = [1.0, prefill as f64, sequences as f64, last.decoding_tokens as f64];
+        let attended = record.prefill_attended.checked_sub(last.prefill_attended)?;
+        let context = last.decoding_tokens;
+        let terms = [1.0, prefill as f64, sequences as f64, context as f64, attended as f64];
         let observation = Observation { terms, seconds: record.step_micros as f64 * 1e-6 };
         self.learn(&observation);
         Some(observation)
@@ -165,8 +181,15 @@ impl StepModel {
                 .filter(|&i| terms[i] < 0.0)
                 .min_by(|&a, &b| (terms[a] * TYPICAL[a]).total_cmp(&(terms[b] * TYPICAL[b])))
             else {
-                let [base, per_prefill_token, per_sequence, per_context_token] = terms;
-                return StepCost { base, per_prefill_token, per_sequence, per_context_token };
+                let [base, per_prefill_token, per_sequence, per_context_token, per_attended_token] =
+                    terms;
+                return StepCost {
+                    base,
+                    per_prefill_token,
+                    per_sequence,
+                    per_context_token,
+                    per_attended_token,
+                };
             };
             fixed[worst] = true;
         }
@@ -179,6 +202,7 @@ impl StepModel {
             self.prior.per_prefill_token,
             self.prior.per_sequence,
             self.prior.per_context_token,
+            self.prior.per_attended_token,
         ];
         let mut matrix = [[0.0; TERMS]; TERMS];
         let mut right = [0.0; TERMS];

@@ -11,6 +11,7 @@ impl Scheduler {
             free_blocks: self.blocks.free_blocks(),
             total_blocks: self.blocks.total_blocks(),
             done: self.done_so_far(),
+            prefill_attended: self.prefill_attended,
             steps: self.steps,
             ..LoadRecord::default()
         };

@@ -69,6 +69,8 @@ pub struct Scheduler {
     /// Blocks of finished prompts that a hand-off still reads.
     pub(crate) held: BTreeMap<SequenceId, BlockTable>,
     pub(crate) done: Usage,
+    /// See [`estafette_types::LoadRecord`].
+    pub(crate) prefill_attended: u64,
     pub(crate) steps: u64,
 }
 
@@ -85,6 +87,7 @@ impl Scheduler {
             running: Vec::new(),
             held: BTreeMap::new(),
             done: Usage::default(),
+            prefill_attended: 0,
             steps: 0,
         }
     }
@@ -266,6 +269,9 @@ impl Scheduler {
         let mut events = Vec::new();
         for scheduled in &plan.sequences {
             if let Some(sequence) = self.sequences.get_mut(&scheduled.id) {
+                if !sequence.is_decoding() {
+                    self.prefill_attended += sequence.attended_by(scheduled.tokens.len());
+                }
                 sequence.count_computed(scheduled.tokens.len());
                 self.publish(scheduled.id);
             }

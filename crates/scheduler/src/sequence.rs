@@ -130,6 +130,12 @@ impl Sequence {
         self.usage.prompt = self.usage.cached + self.usage.computed;
     }
 
+    /// KV tokens that the next `count` rows attend to, each to all before it and to itself.
+    pub(crate) fn attended_by(&self, count: usize) -> u64 {
+        let (start, count) = (self.num_computed as u64, count as u64);
+        count * start + count * (count + 1) / 2
+    }
+
     /// `count` more tokens were computed.
     pub(crate) fn count_computed(&mut self, count: usize) {
         let (start, end) = (self.num_computed, self.num_computed + count);

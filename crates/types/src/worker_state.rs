@@ -71,6 +71,9 @@ pub struct LoadRecord {
     pub total_blocks: u64,
     /// Tokens done since the worker started.
     pub done: Usage,
+    /// KV tokens that rows of prompts attended to since the worker started: a token at position i attends to i + 1. With the
+    /// count of these rows in `done` it tells long contexts from short ones.
+    pub prefill_attended: u64,
     /// Steps run since the worker started.
     pub steps: u64,
     /// How long the last step took, in microseconds.

@@ -19,6 +19,7 @@ fn idle(slot: u32) -> Candidate {
         pending: Pending::default(),
         step: StepCost::default(),
         affinity: 0,
+        mean_attended: 100.0,
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 fn candidate() -> impl Strategy<Value = Candidate> {
     let load = (0..200u64, 0..99_999u64, 0..50u64, 0..9_999u64, 0..300u64, 0..999_999u64);
     let pending = (0..50u64, 0..99_999u64, 0..99_999u64);
-    let step = (0.0..0.1f64, 0.0..1e-3f64, 0.0..1e-3f64, 0.0..1e-6f64);
+    let step = (0.0..0.1f64, 0.0..1e-3f64, 0.0..1e-3f64, 0.0..1e-6f64, 0.0..1e-6f64);
     (load, 0..9_000u64, pending, step, 0..200u32).prop_map(
         |(load, free_blocks, pending, step, cached_blocks)| Candidate {
             slot: 0,
@@ -36,8 +36,10 @@ fn candidate() -> impl Strategy<Value = Candidate> {
                 per_prefill_token: step.1,
                 per_sequence: step.2,
                 per_context_token: step.3,
+                per_attended_token: step.4,
             },
             affinity: 0,
+            mean_attended: 100.0,
         },
     )
 }

@@ -13,11 +13,14 @@ impl Worker {
         Self { truth, record: LoadRecord::default() }
     }
 
-    /// One step with `prefill` prompt tokens and `sequences` decoding ones, `noise` off the curve.
-    fn step(&mut self, prefill: u64, sequences: u64, noise: f64) -> LoadRecord {
+    /// One step with `prefill` prompt tokens behind `cached` others and `sequences` decoding ones, `noise` off the curve.
+    fn step(&mut self, (cached, prefill): (u64, u64), sequences: u64, noise: f64) -> LoadRecord {
         let context = self.record.decoding_tokens as f64;
         let decode = self.truth.decode_step(sequences as f64, context);
-        let seconds = (decode + self.truth.per_prefill_token * prefill as f64) * (1.0 + noise);
+        let attended = prefill * (cached + prefill / 2);
+        let prefilling = self.truth.prefill(prefill as f64, attended as f64);
+        let seconds = (decode + prefilling) * (1.0 + noise);
+        self.record.prefill_attended += attended;
         let Usage { computed, generated, .. } = self.record.done;
         self.record.done.computed = computed + prefill;
         self.record.done.generated = generated + sequences;
@@ -34,8 +37,13 @@ impl Worker {
 }
 
 /// Two cores of a laptop.
-const SLOW: StepCost =
-    StepCost { base: 0.003, per_prefill_token: 4e-4, per_sequence: 3e-4, per_context_token: 2e-7 };
+const SLOW: StepCost = StepCost {
+    base: 0.003,
+    per_prefill_token: 4e-4,
+    per_sequence: 3e-4,
+    per_context_token: 2e-7,
+    per_attended_token: 1e-7,
+};
 
 /// Mixed steps, as a decode worker has them that prefills too.
 fn train(model: &mut StepModel, worker: &mut Worker, steps: u64, noise: f64) {
@@ -46,7 +54,7 @@ fn train(model: &mut StepModel, worker: &mut Worker, steps: u64, noise: f64) {
         model.observe(&worker.record);
         let error = (rng.below(2_001) as f64 / 1_000.0 - 1.0) * noise;
         let prefill = rng.below(2) * rng.below(512);
-        let record = worker.step(prefill, sequences, error);
+        let record = worker.step((rng.below(4_000), prefill), sequences, error);
         model.observe(&record);
     }
 }
@@ -56,7 +64,7 @@ fn assert_near(found: StepCost, truth: StepCost, tolerance: f64) {
         [(512.0, 0.0, 0.0), (0.0, 16.0, 20_000.0), (100.0, 4.0, 900.0)]
     {
         let seconds = |cost: StepCost| {
-            cost.decode_step(sequences, context) + cost.per_prefill_token * prefill
+            cost.decode_step(sequences, context) + cost.prefill(prefill, prefill * 1_000.0)
         };
         let error = seconds(found) / seconds(truth) - 1.0;
         assert!(error.abs() < tolerance, "{error}: {found:?}");
@@ -86,7 +94,7 @@ fn a_term_without_evidence_keeps_its_prior() {
     let prior = StepCost { per_sequence: 7e-4, ..StepCost::default() };
     let (mut model, mut worker) = (StepModel::new(prior), Worker::new(SLOW));
     for step in 0..1_000 {
-        let record = worker.step(128 + step % 384, 0, 0.0);
+        let record = worker.step((step % 3_000, 128 + step % 384), 0, 0.0);
         model.observe(&record);
     }
     let cost = model.cost();
@@ -98,11 +106,11 @@ fn a_term_without_evidence_keeps_its_prior() {
 fn a_few_steps_are_enough_to_leave_a_wrong_prior() {
     let (mut model, mut worker) = (StepModel::default(), Worker::new(SLOW));
     for _ in 0..4 {
-        let record = worker.step(512, 0, 0.0);
+        let record = worker.step((0, 512), 0, 0.0);
         model.observe(&record);
     }
-    let predicted = model.cost().base + model.cost().per_prefill_token * 512.0;
-    let truth = SLOW.base + SLOW.per_prefill_token * 512.0;
+    let of = |cost: StepCost| cost.base + cost.prefill(512.0, 512.0 * 256.0);
+    let (predicted, truth) = (of(model.cost()), of(SLOW));
     assert!((predicted / truth - 1.0).abs() < 0.05, "{predicted} for {truth}");
 }
 
@@ -144,5 +152,21 @@ proptest! {
                 prop_assert!(term.is_finite() && term >= 0.0, "{:?}", cost);
             }
         }
+    }
+}
+
+/// The same chunk takes longer behind a long context, and the model knows by how much.
+#[test]
+fn the_price_of_a_long_context_is_learned() {
+    let (mut model, mut worker) = (StepModel::default(), Worker::new(SLOW));
+    let mut rng = SplitMix64::new(1);
+    for _ in 0..400 {
+        let record = worker.step((rng.below(20_000), 1 + rng.below(512)), 0, 0.0);
+        model.observe(&record);
+    }
+    let of = |cost: StepCost, cached: f64| cost.base + cost.prefill(512.0, 512.0 * cached);
+    for cached in [256.0, 16_000.0] {
+        let error = of(model.cost(), cached) / of(SLOW, cached) - 1.0;
+        assert!(error.abs() < 0.02, "{error} behind {cached}");
     }
 }

@@ -355,6 +355,22 @@ fn cancelling_frees_the_blocks_at_once_unless_they_are_held() {
     assert_eq!(scheduler.load().free_blocks, 16);
 }
 
+/// Each row of a prompt counts what it attends to, whatever the chunks; rows of answers do not, nor does what was cached.
+#[test]
+fn the_load_record_knows_what_prompts_attended_to() {
+    let to = |end: u64| end * (end + 1) / 2;
+    for chunk in [4, 5, 8] {
+        let limits = SchedulerConfig { max_num_batched_tokens: chunk, ..config() };
+        let mut scheduler = Scheduler::new(limits);
+        scheduler.add(new(1, &[5; 11], 3, Mode::Local)).unwrap();
+        run(&mut scheduler);
+        assert_eq!(scheduler.load().prefill_attended, to(11), "chunks of {chunk}");
+        scheduler.add(new(2, &[5; 15], 3, Mode::Local)).unwrap();
+        run(&mut scheduler);
+        assert_eq!(scheduler.load().prefill_attended, to(11) + to(15) - to(8), "two blocks cached");
+    }
+}
+
 #[test]
 fn the_load_record_counts_exactly() {
     let mut scheduler = Scheduler::new(SchedulerConfig { max_num_seqs: 2, ..config() });
