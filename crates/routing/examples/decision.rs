@@ -31,7 +31,7 @@ fn worker(slot: u32, rng: &mut SplitMix64) -> Candidate {
         cached_blocks: (rng.below(10) / 9 * rng.below(100)) as u32,
         max_num_seqs: 64,
         max_waiting: 64,
-        max_num_batched_tokens: 512,
+        steps_per_token: 1.0 / 512.0,
         pending: Pending {
             sequences: rng.below(3),
             prefill_tokens: rng.below(4_000),

@@ -32,8 +32,8 @@ pub struct Candidate {
     pub max_num_seqs: u32,
     /// The most sequences it lets wait.
     pub max_waiting: u32,
-    /// The most tokens of one of its steps: longer prompts take several.
-    pub max_num_batched_tokens: u32,
+    /// Steps that one prompt token takes: one over the most tokens of a step.
+    pub steps_per_token: f64,
     /// Dispatched to it and not yet in `load`: [`crate::Receipts::pending`].
     pub pending: Pending,
     /// Its step-time curve: [`crate::StepModel::cost`].

@@ -92,7 +92,10 @@ impl<'a> Scorer<'a> {
 
     /// As the one that computes the prompt and hands it over.
     pub(crate) fn prefill(&self, candidate: &Candidate) -> Terms {
-        let (tokens, attended) = self.own(candidate);
+        self.prefill_of(candidate, self.own(candidate))
+    }
+
+    fn prefill_of(&self, candidate: &Candidate, (tokens, attended): (f64, f64)) -> Terms {
         let (tokens_ahead, attended_ahead) = ahead(candidate);
         let prefill = self.compute(candidate, tokens, attended);
         let both = self.compute(candidate, tokens_ahead + tokens, attended_ahead + attended);
@@ -131,9 +134,9 @@ impl<'a> Scorer<'a> {
     }
 
     fn alone(&self, candidate: &Candidate, answer: Terms) -> Terms {
-        let Terms { queue, prefill, .. } = self.prefill(candidate);
-        let slowed = candidate.load.decoding_sequences as f64;
         let (tokens, attended) = self.own(candidate);
+        let Terms { queue, prefill, .. } = self.prefill_of(candidate, (tokens, attended));
+        let slowed = candidate.load.decoding_sequences as f64;
         let delay = candidate.step.prefill(tokens, attended);
         Terms { queue, prefill, interference: answer.interference + slowed * delay, ..answer }
     }
@@ -143,7 +146,7 @@ impl<'a> Scorer<'a> {
         let (load, step) = (&candidate.load, &candidate.step);
         let decode = step.decode_step(load.decoding_sequences as f64, load.decoding_tokens as f64);
         // Rounded up by hand: without SSE 4.1, which is not in the x86-64 baseline, `ceil` is a call.
-        let steps = tokens / f64::from(candidate.max_num_batched_tokens.max(1));
+        let steps = tokens * candidate.steps_per_token;
         let whole = f64::from(steps as u32);
         let steps = whole + f64::from(u8::from(whole < steps));
         steps * decode + step.prefill(tokens, attended)

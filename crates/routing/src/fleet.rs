@@ -37,6 +37,8 @@ pub struct FleetWorker {
     step: Shown,
     /// KV tokens that a row of a prompt has attended to, on average.
     mean_attended: f64,
+    /// One over the most tokens of a step.
+    steps_per_token: f64,
 }
 
 /// A curve and how old it is.
@@ -125,6 +127,7 @@ impl Fleet {
             refused: false,
             step: Shown { model, at: self.prefill_steps },
             mean_attended: 0.0,
+            steps_per_token: 1.0 / f64::from(traits.max_num_batched_tokens.max(1)),
         });
     }
 
@@ -253,7 +256,7 @@ impl Fleet {
                 cached_blocks: cached(slot),
                 max_num_seqs: worker.traits.max_num_seqs,
                 max_waiting: if worker.refused { 0 } else { worker.traits.max_waiting },
-                max_num_batched_tokens: worker.traits.max_num_batched_tokens,
+                steps_per_token: worker.steps_per_token,
                 pending: self.receipts.pending(slot),
                 step: self.cost_of(&worker.step, role, pool_cost),
                 mean_attended: worker.mean_attended,

@@ -15,7 +15,7 @@ fn idle(slot: u32) -> Candidate {
         cached_blocks: 0,
         max_num_seqs: 64,
         max_waiting: 64,
-        max_num_batched_tokens: 512,
+        steps_per_token: 1.0 / 512.0,
         pending: Pending::default(),
         step: StepCost::default(),
         affinity: 0,

@@ -25,7 +25,7 @@ fn candidate() -> impl Strategy<Value = Candidate> {
             cached_blocks,
             max_num_seqs: 64,
             max_waiting: 999,
-            max_num_batched_tokens: 512,
+            steps_per_token: 1.0 / 512.0,
             pending: Pending {
                 sequences: pending.0,
                 prefill_tokens: pending.1,
