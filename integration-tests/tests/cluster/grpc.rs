@@ -156,7 +156,8 @@ async fn the_standard_services_answer() {
 
 #[tokio::test]
 async fn the_choice_is_explained_and_the_explanation_books_nothing() {
-    let cluster = shared();
+    // Of its own: nobody else must be routed meanwhile.
+    let cluster = Cluster::start(&[]);
     let address = format!("http://{}", cluster.grpc_address);
     let mut client = v1::routing_client::RoutingClient::connect(address).await.unwrap();
     let request = v1::GenerateRequest {

@@ -69,8 +69,16 @@ fn however_a_request_is_served_its_tokens_and_logprobs_are_the_same_bits() {
         assert_eq!(together(&cluster), expected, "{name}, sixteen at once");
         assert_eq!(alone(&cluster), expected, "{name}, one by one, prefixes cached");
         let handed_over = cluster.metric("estafette_routes_total", &["disaggregated"]);
-        let recomputed = cluster.metric("estafette_worker_tokens_total", &["recomputed"]);
-        let done = if name.contains("preemption") { recomputed } else { handed_over };
-        assert!(done > 0, "{name}: it did not happen");
+        let recomputed = || cluster.metric("estafette_worker_tokens_total", &["recomputed"]);
+        if name.contains("preemption") {
+            // Whether two answers meet in the small pool is a matter of time; often enough, they do.
+            let meet = |_| {
+                assert_eq!(together(&cluster), expected, "{name}, again");
+                recomputed() > 0
+            };
+            assert!(recomputed() > 0 || (0..20).any(meet), "{name}: it did not happen");
+        } else {
+            assert!(handed_over > 0, "{name}: it did not happen");
+        }
     }
 }
