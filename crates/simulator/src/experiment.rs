@@ -106,6 +106,18 @@ impl Report {
         }
         hasher.digest()
     }
+
+    /// The hit ratio of a cache that forgets nothing; it is the trace's, so the same in all runs.
+    pub fn best_hit_ratio(&self) -> f64 {
+        let first = self.cells.first().and_then(|cell| cell.runs.first());
+        first.map_or(0.0, |run| run.best_hit_ratio)
+    }
+
+    /// The largest share of steps of a run that lie beyond where the step times hold.
+    pub fn extrapolated(&self) -> f64 {
+        let runs = self.cells.iter().flat_map(|cell| &cell.runs);
+        runs.map(|run| run.extrapolated).fold(0.0, f64::max)
+    }
 }
 
 /// Told about the progress: runs that have ended, of how many, and requests that have.

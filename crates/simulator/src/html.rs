@@ -128,7 +128,6 @@ fn head(report: &Report) -> String {
         0 => format!("{decode} workers that each do both"),
         _ => format!("{prefill} prefill and {decode} decode workers"),
     };
-    let first = report.cells.first().and_then(|cell| cell.runs.first());
     let seeds = report.cells.first().map_or(0, |cell| cell.runs.len());
     let mut text = format!(
         "<h1>{}</h1><p>{} requests on {cluster} of {}, {} blocks of {} tokens each. Cache events and load records \
@@ -140,7 +139,7 @@ fn head(report: &Report) -> String {
         report.kv_blocks,
         report.block_size,
         report.state_micros as f64 / 1e3,
-        first.map_or(0.0, |run| run.best_hit_ratio * 100.0),
+        report.best_hit_ratio() * 100.0,
     );
     if let Some(capacity) = report.capacity {
         let _ = write!(
@@ -150,12 +149,7 @@ fn head(report: &Report) -> String {
         );
     }
     text.push_str("</p>");
-    let beyond = report
-        .cells
-        .iter()
-        .flat_map(|cell| &cell.runs)
-        .map(|run| run.extrapolated)
-        .fold(0.0, f64::max);
+    let beyond = report.extrapolated();
     if beyond > 0.0 {
         let _ = write!(
             text,

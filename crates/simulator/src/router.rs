@@ -1,9 +1,12 @@
 //! The simulated router: what it knows, and the trait that policies implement.
 
 use estafette_kv_index::{KvIndex, WorkerSlot};
-use estafette_routing::{Choice, NoChoice};
+use estafette_routing::{Choice, NoChoice, Request};
 use estafette_types::{BlockHash, KvEvent, LoadRecord, Role};
 use std::collections::BTreeMap;
+
+/// What a client allows an answer to be; the router knows no more.
+const MAX_TOKENS: u32 = 16_384;
 
 /// A request, as far as a router knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +22,17 @@ pub struct Ask {
 impl Ask {
     /// Tokens to compute for one who holds the first `cached_blocks`; never 0.
     pub fn uncached(&self, cached_blocks: u32) -> u32 {
-        let cacheable = self.prompt_tokens.saturating_sub(1) / self.block_size;
-        self.prompt_tokens.max(1) - cached_blocks.min(cacheable) * self.block_size
+        self.request().uncached_tokens(cached_blocks)
+    }
+
+    /// As the production score takes it.
+    pub fn request(&self) -> Request {
+        Request {
+            prompt_tokens: self.prompt_tokens,
+            block_size: self.block_size,
+            max_tokens: MAX_TOKENS,
+            session: None,
+        }
     }
 }
 

@@ -40,11 +40,7 @@ fn head(report: &Report) -> String {
         0 => format!("{decode} workers, aggregated"),
         _ => format!("{prefill} prefill + {decode} decode workers"),
     };
-    let best = report
-        .cells
-        .first()
-        .and_then(|cell| cell.runs.first())
-        .map_or(0.0, |run| run.best_hit_ratio);
+    let best = report.best_hit_ratio();
     let mut text = format!(
         "{}, {} requests · {cluster} · {} · {} blocks of {} tokens each\n\
          KV events {} ms old · the best possible hit ratio is {best:.3}",
@@ -59,12 +55,7 @@ fn head(report: &Report) -> String {
         // Writing to a string cannot fail.
         let _ = write!(text, " · full at {capacity:.3} × the trace's rate");
     }
-    let beyond = report
-        .cells
-        .iter()
-        .flat_map(|cell| &cell.runs)
-        .map(|run| run.extrapolated)
-        .fold(0.0, f64::max);
+    let beyond = report.extrapolated();
     if beyond > 0.0 {
         let _ = write!(
             text,

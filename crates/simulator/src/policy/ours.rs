@@ -3,12 +3,9 @@
 
 use crate::router::{Ask, LegView, RouterPolicy, Seat};
 use crate::settings::ClusterSettings;
-use estafette_routing::{Choice, Fleet, NoChoice, Receipt, Request, RoutingConfig, WorkerTraits};
+use estafette_routing::{Choice, Fleet, NoChoice, Receipt, RoutingConfig, WorkerTraits};
 use estafette_types::{LoadRecord, SplitMix64};
 use std::collections::BTreeMap;
-
-/// What a client allows an answer to be; the router knows no more.
-const MAX_TOKENS: u32 = 16_384;
 
 #[derive(Debug)]
 pub(super) struct Ours {
@@ -44,15 +41,6 @@ impl Ours {
     }
 }
 
-fn request(ask: &Ask) -> Request {
-    Request {
-        prompt_tokens: ask.prompt_tokens,
-        block_size: ask.block_size,
-        max_tokens: MAX_TOKENS,
-        session: None,
-    }
-}
-
 fn seat(seats: &[Seat], slot: u32) -> Option<&Seat> {
     let found = seats.binary_search_by_key(&slot, |seat| seat.slot);
     found.ok().map(|i| &seats[i])
@@ -62,12 +50,12 @@ impl RouterPolicy for Ours {
     fn choose(&mut self, ask: &Ask, seats: &[Seat]) -> Result<Choice, NoChoice> {
         let cached = |slot| seat(seats, slot).map_or(0, |seat| seat.cached_blocks);
         let allowed = |slot| seat(seats, slot).is_some();
-        let decision = self.fleet.choose(&request(ask), cached, allowed, &mut self.rng)?;
+        let decision = self.fleet.choose(&ask.request(), cached, allowed, &mut self.rng)?;
         Ok(decision.choice)
     }
 
     fn dispatched(&mut self, leg: LegView, ask: &Ask, cached_blocks: u32, computes: bool) {
-        let receipt = self.fleet.book(leg.slot, &request(ask), cached_blocks, computes);
+        let receipt = self.fleet.book(leg.slot, &ask.request(), cached_blocks, computes);
         self.out.insert((leg.turn, leg.slot), receipt);
     }
 
