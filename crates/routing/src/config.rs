@@ -8,6 +8,10 @@ pub struct RoutingConfig {
     /// Queue, in seconds and on average over the pool, at which a second of work costs the requests behind it one
     /// second more. A miss is cheap when nobody waits and dear when everybody does.
     pub backlog_seconds: f64,
+    /// What a second counts that an answer under way loses, against one that a prompt waits: the loss is spread over all
+    /// of the answer's tokens. At 1 a worker with twenty answers would take a prompt only for a queue twenty times as
+    /// long elsewhere; at 0 decode workers are flooded with prompts.
+    pub interference_weight: f64,
     /// The part of a hand-off that no prefill hides.
     pub hand_off_seconds: f64,
     /// The same, for each token that the decode worker does not hold.
@@ -34,7 +38,8 @@ impl Default for RoutingConfig {
     fn default() -> Self {
         Self {
             expected_answer_tokens: 256,
-            backlog_seconds: 0.4,
+            backlog_seconds: 2.0,
+            interference_weight: 0.1,
             hand_off_seconds: 0.002,
             hand_off_seconds_per_token: 5e-6,
             deflection_margin_seconds: 0.05,

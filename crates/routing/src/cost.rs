@@ -16,6 +16,7 @@ pub struct Terms {
     /// Decoding the answer in the company of what is there.
     pub decode: f64,
     /// What sequences that decode there lose: steps with this prompt in them are longer, and so are all later ones.
+    /// Weighted by [`RoutingConfig::interference_weight`].
     pub interference: f64,
     /// What requests behind this one lose while its prompt is computed.
     pub others: f64,
@@ -137,7 +138,7 @@ impl<'a> Scorer<'a> {
         let (tokens, attended) = self.own(candidate);
         let Terms { queue, prefill, .. } = self.prefill_of(candidate, (tokens, attended));
         let slowed = candidate.load.decoding_sequences as f64;
-        let delay = candidate.step.prefill(tokens, attended);
+        let delay = self.config.interference_weight * candidate.step.prefill(tokens, attended);
         Terms { queue, prefill, interference: answer.interference + slowed * delay, ..answer }
     }
 
@@ -161,7 +162,7 @@ impl<'a> Scorer<'a> {
         Terms {
             seat: self.shortage(candidate) * decode,
             decode,
-            interference: sequences * self.answer * longer,
+            interference: self.config.interference_weight * sequences * self.answer * longer,
             ..Terms::default()
         }
     }
