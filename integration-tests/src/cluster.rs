@@ -73,14 +73,7 @@ impl Cluster {
 
     /// The sum of a metric's values over the lines that contain all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
-        let text = self.http.get("/metrics").text;
-        let lines = text.lines().filter(|line| {
-            line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} "))
-        });
-        lines
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64)
-            .sum()
+        self.http.metrics().sum(name, labels)
     }
 
     /// Waits until the workers have nothing to do.

@@ -40,6 +40,23 @@ impl Reply {
     }
 }
 
+/// Metrics of one moment, in the Prometheus text format.
+#[derive(Clone, Debug)]
+pub struct Metrics(pub String);
+
+impl Metrics {
+    /// The sum of a metric's values over the lines that contain all of `labels`.
+    pub fn sum(&self, name: &str, labels: &[&str]) -> u64 {
+        let lines = self.0.lines().filter(|line| {
+            line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} "))
+        });
+        lines
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64)
+            .sum()
+    }
+}
+
 impl Http {
     /// A client of the server at `address`.
     pub fn new(address: &str) -> Self {
@@ -61,6 +78,11 @@ impl Http {
     /// When there is no answer.
     pub fn try_get(&self, path: &str) -> Result<Reply, ureq::Error> {
         self.agent.get(format!("{}{path}", self.base)).call().map(reply)
+    }
+
+    /// The server's metrics at one moment.
+    pub fn metrics(&self) -> Metrics {
+        Metrics(self.get("/metrics").text)
     }
 
     /// POST of JSON.

@@ -13,6 +13,7 @@ pub mod http;
 pub mod leg;
 pub mod membership;
 pub mod model;
+pub mod process;
 pub mod state;
 pub mod worker;
 

@@ -63,13 +63,26 @@ impl App {
         drop(self.places.acquire_many(all).await);
     }
 
+    /// Whether a request would be let in now, for a look before its body is read: no place is taken, since a client may
+    /// take its time to send.
+    ///
+    /// # Errors
+    /// When it would be turned away whatever it says.
+    pub(crate) fn check_open(&self) -> Result<(), RequestError> {
+        if self.places.available_permits() == 0 {
+            return Err(all_places_taken());
+        }
+        self.cluster.check_open()
+    }
+
     /// A place among the requests in work.
     ///
     /// # Errors
-    /// When all are taken.
+    /// When all are taken, or there would be nothing but to turn the request away.
     pub(crate) fn admit(&self, endpoint: &'static str) -> Result<Admitted, RequestError> {
-        let full = |_| RequestError::new(ErrorCode::Overloaded, "too many requests are in work");
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| all_places_taken());
+        let place = place.and_then(|place| self.cluster.check_open().map(|()| place));
+        let place = place.inspect_err(|error| turned_away(endpoint, error))?;
         let metrics = self.cluster.metrics().clone();
         metrics.running.increment(1.0);
         Ok(Admitted { _place: place, metrics, endpoint, arrived: Instant::now(), code: None })
@@ -190,6 +203,20 @@ impl App {
     }
 }
 
+fn all_places_taken() -> RequestError {
+    RequestError::new(ErrorCode::Overloaded, "too many requests are in work")
+}
+
+/// Counts a request that was not let in.
+pub(crate) fn turned_away(endpoint: &'static str, error: &RequestError) {
+    answered(endpoint, error.code.as_str());
+}
+
+fn answered(endpoint: &'static str, code: &'static str) {
+    metrics::counter!(catalogue::REQUESTS.name, "endpoint" => endpoint, "code" => code)
+        .increment(1);
+}
+
 /// A request in work. Counted when it is dropped, whatever ended it.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -212,8 +239,7 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.metrics.running.decrement(1.0);
         let code = self.code.unwrap_or(ErrorCode::Cancelled.as_str());
-        metrics::counter!(catalogue::REQUESTS.name, "endpoint" => self.endpoint, "code" => code)
-            .increment(1);
+        answered(self.endpoint, code);
         metrics::histogram!(catalogue::REQUEST_SECONDS.name, "endpoint" => self.endpoint)
             .record(self.arrived.elapsed());
     }

@@ -3,11 +3,12 @@
 //! The block index is read and written without a lock. One lock guards the rest: who is there, and what each has to do
 //! (its load record and the receipts of what was just sent). Nothing waits while it is held.
 
+mod explain;
 mod registry;
 mod view;
 mod waiting;
 
-pub(crate) use registry::Explained;
+pub(crate) use explain::Explained;
 pub(crate) use view::Counts;
 
 use crate::metrics::RouterMetrics;
@@ -16,7 +17,7 @@ use crate::request::AnswerRequest;
 use estafette_config::{Admission, QueueOrder};
 use estafette_kv_index::{KvIndex, WorkerSlot};
 use estafette_proto::v1;
-use estafette_routing::{Choice, Decision, NoChoice, Place, Receipt, Request, WaitingRoom};
+use estafette_routing::{Choice, Decision, NoChoice, Receipt, Request};
 use estafette_types::{
     BlockHash, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
 };
@@ -28,12 +29,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::Channel;
+use waiting::{Place, WaitingRoom};
 
 /// Blocks of workers that have not joined yet: what the engine uses on CPU.
 const DEFAULT_BLOCK_SIZE: u32 = 16;
 
 /// Who a worker is: name and incarnation. The slot is its place in the router's tables, free for others once it has left.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WorkerKey {
     pub(crate) slot: u32,
     pub(crate) id: WorkerId,
@@ -47,9 +49,9 @@ impl fmt::Display for WorkerKey {
 }
 
 /// Workers that must not run this request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Excluded {
-    /// Those that have failed it: a few.
+    /// Those that have failed it: a few, sorted.
     failed: Vec<WorkerKey>,
     /// Only these would go on with the same tokens.
     numerics_id: Option<Arc<str>>,
@@ -57,7 +59,9 @@ pub(crate) struct Excluded {
 
 impl Excluded {
     pub(crate) fn add(&mut self, worker: WorkerKey) {
-        self.failed.push(worker);
+        if let Err(at) = self.failed.binary_search(&worker) {
+            self.failed.insert(at, worker);
+        }
     }
 
     /// Part of the answer is delivered: the rest must come from workers that compute in the same way.
@@ -116,7 +120,7 @@ impl Booked<'_> {
         if let Some(receipt) =
             self.receipt.as_ref().filter(|_| !self.taken_in.swap(true, Ordering::Relaxed))
         {
-            self.cluster.lock().fleet.taken_in(receipt);
+            self.cluster.lock().taken_in(receipt);
         }
     }
 }
@@ -124,9 +128,7 @@ impl Booked<'_> {
 impl Drop for Booked<'_> {
     fn drop(&mut self) {
         if let Some(receipt) = self.receipt.take() {
-            let mut registry = self.cluster.lock();
-            registry.fleet.finished(receipt);
-            registry.wake();
+            self.cluster.lock().finished(receipt);
         }
     }
 }
@@ -157,6 +159,7 @@ pub(crate) struct Cluster {
     default_shape: Shape,
     /// The longest a request waits for a worker with room.
     max_wait: Duration,
+    queue_order: estafette_routing::QueueOrder,
     /// The waiting room's clock counts from here.
     started: Instant,
 }
@@ -180,6 +183,7 @@ impl Cluster {
                 max_model_len: model.context_length,
             },
             max_wait: admission.max_wait,
+            queue_order: order,
             started: Instant::now(),
         }
     }
@@ -308,20 +312,22 @@ impl Cluster {
         }
     }
 
-    /// Chooses where `request` goes and books it there. It may be chosen for when nobody waits, or when it has waited and its
-    /// `place` is the first one.
+    /// Chooses where `request` goes and books it there, if it is its turn: see [`Registry::may_choose`].
     fn choose(
         &self,
         request: &AnswerRequest,
         excluded: &Excluded,
         place: Option<&Place>,
     ) -> Result<Chosen<'_>, NoChoice> {
+        // Whoever has to wait would look up for nothing.
+        if !self.lock().may_choose(place) {
+            return Err(NoChoice::Saturated);
+        }
         // Looked up at each attempt: what was cached when the request came may be gone.
         let matches = self.index.matches(&request.prompt.hashes);
         let wanted = self.wanted(request);
         let mut registry = self.lock();
-        let turn = place.map_or(registry.room.is_empty(), |place| registry.room.is_first(place));
-        if !turn {
+        if !registry.may_choose(place) {
             return Err(NoChoice::Saturated);
         }
         let decision = registry.choose(&wanted, &matches, excluded)?;
@@ -359,3 +365,6 @@ impl Cluster {
         view::metrics(&self.lock())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -135,3 +135,6 @@ impl StateStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

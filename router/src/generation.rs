@@ -4,6 +4,7 @@
 //! cancelled at once, and the task waits for the workers' last words.
 
 mod attempt;
+mod fault;
 mod order;
 mod usage;
 
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::Instrument;
 use tracing::field::Empty;
+use usage::Spent;
 
 /// Events that may wait for a client that reads slowly; the workers' own queues hold the rest.
 const EVENT_QUEUE: usize = 64;
@@ -106,6 +108,11 @@ impl Turn {
         }
     }
 
+    /// Another answer to the same request has begun.
+    fn is_later(&self) -> bool {
+        matches!(self, Self::After(_))
+    }
+
     fn pass(&self) {
         if let Self::First { passed } = self {
             passed.send_if_modified(|passed| !std::mem::replace(passed, true));
@@ -154,21 +161,18 @@ async fn attempts(
     let mut excluded = Excluded::default();
     let mut last_error = None;
     let mut progress = Progress::new(request);
-    // What failed attempts did is done again.
-    let (mut wasted, mut billed) = (0, Usage::default());
-    let finished = |reason, usage: Usage, wasted| {
-        let usage = Usage { recomputed: usage.recomputed + wasted, ..usage };
-        Ok(GenerationEvent::Finished { reason, usage })
-    };
-    for _ in 0..ATTEMPTS {
+    let mut spent = Spent::default();
+    for attempt in 0..ATTEMPTS {
+        let begun = attempt > 0 || client.turn.is_later();
         let placed = tokio::select! {
             biased;
             // Whoever has read enough of an interrupted answer has it whole.
             _ = &mut client.stop => {
-                let delivered = progress.order.delivered() > 0;
-                return if delivered { finished(FinishReason::Cancelled, billed, wasted) } else { Err(gone()) };
+                let whole = progress.order.delivered() > 0;
+                let (reason, usage) = (FinishReason::Cancelled, spent.bill());
+                return whole.then_some(GenerationEvent::Finished { reason, usage }).ok_or_else(gone);
             }
-            placed = cluster.place(request, &excluded) => placed,
+            placed = cluster.place(request, &excluded, begun) => placed,
         };
         let chosen = match placed {
             Ok(chosen) => chosen,
@@ -178,27 +182,22 @@ async fn attempts(
         let numerics_id = Arc::clone(&chosen.numerics_id);
         let attempt = Attempt::new(cluster, request, chosen, progress);
         match attempt.run(client).await {
-            Outcome::Ended { reason, usage } => return finished(reason, usage, wasted),
-            Outcome::Failed { error, workers, progress: reached, done, billed: so_far }
-                if !workers.is_empty()
+            Outcome::Ended { reason, usage } => {
+                let usage = spent.bill_with(usage);
+                return Ok(GenerationEvent::Finished { reason, usage });
+            }
+            Outcome::Failed { error, faults, progress: reached, done, billed }
+                if !faults.is_empty()
                     && error.code.is_retryable()
                     && error.code != ErrorCode::DeadlineExceeded =>
             {
                 cluster.metrics().retries.increment(1);
-                for worker in workers {
-                    // A full queue is no fault: it is asked again when it says that it has room.
-                    if error.code == ErrorCode::Overloaded {
-                        cluster.refused(&worker);
-                    } else {
-                        excluded.add(worker);
-                    }
-                }
+                faults.into_iter().for_each(|fault| fault.settle(cluster, &mut excluded));
                 if reached.order.delivered() > 0 {
                     excluded.keep_to(numerics_id);
                 }
                 progress = reached.resumed();
-                wasted += done.computed + done.recomputed + done.generated;
-                billed = so_far;
+                spent.failed(&done, billed);
                 last_error = Some(error);
             }
             Outcome::Failed { error, .. } => return Err(error),

@@ -5,13 +5,13 @@ mod routing;
 use crate::answer::{Answer, AnswerPart};
 use crate::app::{Admitted, App};
 use crate::error::{RequestError, RouterError};
-use crate::http::{UNREAD_TIMEOUT, checked_role, text_bytes};
+use crate::http::{UNREAD_TIMEOUT, checked_role, session_hash, text_bytes};
 use crate::membership::MembershipService;
 use crate::request::{AnswerOptions, AnswerRequest};
 use estafette_proto::v1::{self, generate_request::Prompt};
 use estafette_proto::{FILE_DESCRIPTOR_SET, InvalidMessage};
 use estafette_tokenizer::{ChatMessage, ChatRequest};
-use estafette_types::{ErrorCode, SamplingParams, TokenId, name_hash};
+use estafette_types::{ErrorCode, SamplingParams, TokenId};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,7 +84,6 @@ async fn answer_request(
     if request.sampling.is_none_or(|sampling| sampling.seed.is_none()) {
         params.seed = app.draw();
     }
-    let session = Some(request.session).filter(|name| !name.is_empty());
     let options = AnswerOptions {
         params,
         max_tokens: request.max_tokens,
@@ -94,7 +93,7 @@ async fn answer_request(
         ignore_eos: request.ignore_eos,
         skip_special_tokens: true,
         priority: request.priority,
-        session: session.map(|name| name_hash(&name)),
+        session: session_hash(&request.session),
     };
     let prompt = app.prompt(tokens(app, request.prompt).await?, "prompt")?;
     app.request(prompt, options, arrived)

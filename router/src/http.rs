@@ -21,9 +21,11 @@ use crate::error::RequestError;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::EXPECT;
 use axum::routing::{get, post};
 use estafette_types::{ErrorCode, name_hash};
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +36,11 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route(
             "/v1/chat/completions",
-            post(async |State(app), body| generate::chat(app, body).await),
+            post(async |State(app), request| generate::chat(app, request).await),
         )
         .route(
             "/v1/completions",
-            post(async |State(app), body| generate::completions(app, body).await),
+            post(async |State(app), request| generate::completions(app, request).await),
         )
         .route(
             "/tokenize",
@@ -68,18 +70,26 @@ struct WholeBody {
     session: Option<u64>,
 }
 
-/// Headers that name the session, the first of them that is there.
+/// Headers that name the session, the first of them that says something.
 const SESSION_HEADERS: [&str; 2] = ["x-session-affinity", "x-session-id"];
 
 impl FromRequest<Arc<App>> for WholeBody {
     type Rejection = RequestError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, RequestError> {
-        let limit = app.max_body;
+        Self::read(request, app.max_body).await
+    }
+}
+
+impl WholeBody {
+    /// Reads it, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When it is longer, breaks off or does not come in time.
+    async fn read(request: Request, limit: usize) -> Result<Self, RequestError> {
         let late =
             |_| RequestError::new(ErrorCode::InvalidRequest, "the body did not come in time");
-        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let session = SESSION_HEADERS.into_iter().find_map(header).map(name_hash);
+        let session = session_of(request.headers());
         let read = axum::body::to_bytes(request.into_body(), limit);
         match tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(late)? {
             Ok(bytes) => Ok(Self { bytes, session }),
@@ -95,6 +105,31 @@ impl FromRequest<Arc<App>> for WholeBody {
     }
 }
 
+/// Takes what the client sends, and keeps nothing of it: most clients look at their answer only when they have sent all.
+/// One that has asked whether it should send is not told to.
+async fn discard(request: Request, limit: usize) {
+    if request.headers().contains_key(EXPECT) {
+        return;
+    }
+    let mut body = Limited::new(request.into_body(), limit);
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    // What comes later than that, or is longer, breaks the connection.
+    drop(tokio::time::timeout(BODY_TIMEOUT, all).await);
+}
+
+fn session_of(headers: &HeaderMap) -> Option<u64> {
+    let header = |name| headers.get(name).and_then(|value| session_hash(value.to_str().ok()?));
+    SESSION_HEADERS.into_iter().find_map(header)
+}
+
+/// Hash of a session's name. An empty one names none: all clients that send it would share a worker.
+pub(crate) fn session_hash(name: &str) -> Option<u64> {
+    (!name.is_empty()).then(|| name_hash(name))
+}
+
 fn is_too_large(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,28 +66,34 @@ pub async fn run(
     let (leave, leaving) = watch::channel(false);
     let mut http = tokio::spawn(http::serve(Arc::clone(&app), http, closing.clone()));
     let mut grpc = tokio::spawn(grpc::serve(Arc::clone(&app), grpc, closing, leaving));
-    let (what, ended) = tokio::select! {
+    let by_itself = || "it ended by itself".to_owned();
+    let (what, reason) = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => {
             close.send_replace(true);
             drain(&app, &leave, http, grpc).await;
             return Ok(());
         }
-        ended = &mut http => ("HTTP", ended),
-        ended = &mut grpc => ("gRPC", ended),
+        ended = &mut http => ("HTTP", ended.map_or_else(|panic| panic.to_string(), |()| by_itself())),
+        ended = &mut grpc => match ended {
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(())) => ("gRPC", by_itself()),
+            Err(panic) => ("gRPC", panic.to_string()),
+        },
         () = upkeep(&exporter) => return Ok(()),
     };
-    let by_itself = || RouterError::Server { what, reason: "it ended by itself".into() };
-    match ended {
-        Ok(ended) => ended.and(Err(by_itself())),
-        Err(panic) => Err(RouterError::Server { what, reason: panic.to_string() }),
-    }
+    Err(RouterError::Server { what, reason })
 }
 
-type Serving = tokio::task::JoinHandle<Result<(), RouterError>>;
+type Serving<T> = tokio::task::JoinHandle<T>;
 
 /// Lets what runs be answered, then the workers go, then both servers end; each within its limit.
-async fn drain(app: &App, leave: &watch::Sender<bool>, http: Serving, grpc: Serving) {
+async fn drain(
+    app: &App,
+    leave: &watch::Sender<bool>,
+    http: Serving<()>,
+    grpc: Serving<Result<(), RouterError>>,
+) {
     let (http_abort, grpc_abort) = (http.abort_handle(), grpc.abort_handle());
     if tokio::time::timeout(DRAIN_TIMEOUT, app.idle()).await.is_err() {
         tracing::warn!("stopped with answers unfinished");

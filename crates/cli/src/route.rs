@@ -76,7 +76,8 @@ fn print(explanation: &v1::RouteExplanation) {
 }
 
 fn verdict(explanation: &v1::RouteExplanation) -> String {
-    let v1::RouteExplanation { prompt_tokens, prefill, decode, reason, .. } = explanation;
+    let v1::RouteExplanation { prompt_tokens, prefill, decode, reason, fate, waiting, .. } =
+        explanation;
     let why = match reason.as_str() {
         "prefill_pool" => "the prefill pool is the better place for the prompt, or as good",
         "no_prefill_worker" => "no prefill worker can take it",
@@ -86,12 +87,24 @@ fn verdict(explanation: &v1::RouteExplanation) -> String {
         "no_worker" => "no decode worker is ready",
         other => other,
     };
-    if decode.is_empty() {
-        format!("{prompt_tokens} tokens go nowhere now: {why}")
-    } else if prefill.is_empty() {
-        format!("{prompt_tokens} tokens go to {decode} alone: {why}")
+    let workers = if prefill.is_empty() {
+        format!("{decode} alone")
     } else {
-        format!("{prompt_tokens} tokens go to {prefill}, then {decode}: {why}")
+        format!("{prefill}, then {decode}")
+    };
+    match fate.as_str() {
+        "refused" if reason != "no_worker" => format!(
+            "{prompt_tokens} tokens are refused: {waiting} requests wait in the router already, and no more may"
+        ),
+        "refused" => format!("{prompt_tokens} tokens are refused: {why}"),
+        "waits" if decode.is_empty() => {
+            format!("{prompt_tokens} tokens wait in the router with {waiting} others: {why}")
+        }
+        "waits" => format!(
+            "{prompt_tokens} tokens wait in the router until {waiting} others are sent; now they would go to {workers}: \
+             {why}"
+        ),
+        _ => format!("{prompt_tokens} tokens go to {workers}: {why}"),
     }
 }
 

@@ -79,7 +79,7 @@ impl Request {
     }
 
     /// Blocks that the prompt and the first token take.
-    pub(crate) fn blocks(&self) -> u64 {
+    pub fn blocks(&self) -> u64 {
         (u64::from(self.prompt_tokens) + 1).div_ceil(u64::from(self.block_size.max(1)))
     }
 }
@@ -97,8 +97,7 @@ impl Candidate {
         if blocks > self.load.total_blocks {
             return Some(Filtered::TooSmall);
         }
-        let waiting = self.load.waiting_sequences + self.pending.sequences;
-        (waiting >= u64::from(self.max_waiting)).then_some(Filtered::QueueFull)
+        queue_full(&self.load, self.pending, self.max_waiting).then_some(Filtered::QueueFull)
     }
 
     /// Sequences that are there or on their way.
@@ -115,4 +114,9 @@ impl Candidate {
         let load = &self.load;
         load.waiting_prefill_tokens + load.running_prefill_tokens + self.pending.prefill_tokens
     }
+}
+
+/// A worker would refuse: what waits there and what is on its way take every place of its queue.
+pub(crate) fn queue_full(load: &LoadRecord, pending: Pending, max_waiting: u32) -> bool {
+    load.waiting_sequences + pending.sequences >= u64::from(max_waiting)
 }

@@ -8,6 +8,8 @@ use crate::{
 };
 use estafette_types::{LoadRecord, Role, SplitMix64};
 
+mod openings;
+
 /// What a worker says of itself when it joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerTraits {
@@ -63,6 +65,10 @@ impl FleetWorker {
     /// Its state is known and it is not leaving.
     pub fn can_be_chosen(&self) -> bool {
         self.synced && !self.draining
+    }
+
+    fn max_waiting(&self) -> u32 {
+        if self.refused { 0 } else { self.traits.max_waiting }
     }
 }
 
@@ -255,7 +261,7 @@ impl Fleet {
                 draining: worker.draining,
                 cached_blocks: cached(slot),
                 max_num_seqs: worker.traits.max_num_seqs,
-                max_waiting: if worker.refused { 0 } else { worker.traits.max_waiting },
+                max_waiting: worker.max_waiting(),
                 steps_per_token: worker.steps_per_token,
                 pending: self.receipts.pending(slot),
                 step: self.cost_of(&worker.step, role, pool_cost),

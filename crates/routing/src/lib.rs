@@ -8,7 +8,7 @@
 //! - [`Fleet`]: the workers that are there, with everything that a decision needs of them.
 //! - [`Receipts`]: what was dispatched and is not yet in the worker's own record, so that a burst between two records
 //!   does not herd onto one worker.
-//! - [`WaitingRoom`]: who is sent next when every worker is full.
+//! - [`WaitingRoom`]: who is sent next when workers are full.
 //! - [`StepModel`]: each worker's own step-time curve, learned from its records.
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,8 @@ mod config;
 mod cost;
 mod explain;
 mod fleet;
+#[cfg(test)]
+mod lessons;
 mod receipts;
 mod step;
 mod waiting;
@@ -30,4 +32,4 @@ pub use explain::{Explained, Explanation, explain};
 pub use fleet::{Fleet, FleetWorker, WorkerTraits};
 pub use receipts::{Booking, Pending, Receipt, Receipts};
 pub use step::{Observation, StepCost, StepModel};
-pub use waiting::{Place, QueueOrder, RoomFull, Waiter, WaitingRoom};
+pub use waiting::{Openings, Place, QueueOrder, RoomFull, Waiter, WaitingRoom};

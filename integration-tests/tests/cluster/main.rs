@@ -11,6 +11,7 @@ mod bad_input;
 mod counts;
 mod disconnect;
 mod grpc;
+mod lessons;
 mod openai_client;
 mod repair;
 mod same_tokens;

@@ -2,6 +2,7 @@
 
 use estafette_integration_tests::cluster::{Cluster, chat_body, send};
 use estafette_integration_tests::eventually;
+use estafette_integration_tests::process::Part;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -9,9 +10,9 @@ use serde_json::json;
 fn a_worker_that_stops_answering_its_router_is_not_chosen() {
     // Started by hand: `up` ends when one of its processes does.
     let cluster = Cluster::start(&["--prefill", "0"]);
-    let worker = Extra::start(&cluster, "decode-worker", "extra-0");
+    let worker = extra(&cluster, "decode-worker", "extra-0");
     wait(|| cluster.metric("estafette_workers", &["decode"]) == 2);
-    send(worker.0.id(), Signal::KILL);
+    send(worker.id(), Signal::KILL);
     wait(|| cluster.metric("estafette_workers", &["decode"]) == 1);
     for _ in 0..4 {
         cluster.chat("Still there?", &json!({ "max_tokens": 2 }));
@@ -22,12 +23,12 @@ fn a_worker_that_stops_answering_its_router_is_not_chosen() {
 fn a_prefill_worker_killed_in_the_middle_costs_no_request() {
     let cluster = Cluster::start(&["--prefill", "0"]);
     cluster.chat("Warm up.", &json!({ "max_tokens": 20, "ignore_eos": true }));
-    let worker = Extra::start(&cluster, "prefill-worker", "extra-1");
+    let worker = extra(&cluster, "prefill-worker", "extra-1");
     wait(|| cluster.metric("estafette_workers", &["prefill"]) == 1);
     let running = std::thread::scope(|scope| {
         let running = scope.spawn(|| answers(&cluster));
         wait(|| cluster.metric("estafette_worker_steps_total", &["extra-1"]) > 2);
-        send(worker.0.id(), Signal::KILL);
+        send(worker.id(), Signal::KILL);
         running.join().unwrap()
     });
     assert!(
@@ -57,7 +58,7 @@ fn a_decode_worker_killed_in_the_middle_of_answers_costs_nothing_of_them() {
             sent.into_iter().map(|answer| answer.join().unwrap()).collect()
         })
     };
-    let worker = Extra::start(&cluster, "decode-worker", "extra-2");
+    let worker = extra(&cluster, "decode-worker", "extra-2");
     wait(|| cluster.metric("estafette_workers", &["decode"]) == 2);
     let disturbed = std::thread::scope(|scope| {
         let running = scope.spawn(long);
@@ -65,7 +66,7 @@ fn a_decode_worker_killed_in_the_middle_of_answers_costs_nothing_of_them() {
             let labels = ["extra-2", "generated"];
             cluster.metric("estafette_worker_tokens_total", &labels) > 20
         });
-        send(worker.0.id(), Signal::KILL);
+        send(worker.id(), Signal::KILL);
         running.join().unwrap()
     });
     assert!(cluster.metric("estafette_retries_total", &[]) > 0, "it was answering something");
@@ -75,17 +76,17 @@ fn a_decode_worker_killed_in_the_middle_of_answers_costs_nothing_of_them() {
 #[test]
 fn of_two_workers_with_one_name_the_newer_one_stays_and_the_older_one_ends() {
     let cluster = Cluster::start(&["--prefill", "0"]);
-    let mut old = Extra::start(&cluster, "decode-worker", "twin");
+    let mut old = extra(&cluster, "decode-worker", "twin");
     wait(|| cluster.metric("estafette_workers", &["decode"]) == 2);
-    let mut new = Extra::start(&cluster, "decode-worker", "twin");
+    let mut new = extra(&cluster, "decode-worker", "twin");
     let mut ended = None;
     wait(|| {
-        ended = old.0.try_wait().unwrap();
+        ended = old.ended();
         ended.is_some()
     });
-    assert_eq!(ended.unwrap().code(), Some(1));
+    assert_eq!(ended.unwrap(), Some(1));
     wait(|| cluster.metric("estafette_workers", &["decode"]) == 2);
-    assert!(new.0.try_wait().unwrap().is_none());
+    assert!(new.ended().is_none());
 }
 
 /// Texts of six long prompts at once, never cached.
@@ -113,24 +114,17 @@ fn wait(until: impl FnMut() -> bool) {
 }
 
 /// A worker that `up` knows nothing of.
-struct Extra(std::process::Child);
-
-impl Extra {
-    fn start(cluster: &Cluster, command: &str, id: &str) -> Self {
-        let program = estafette_integration_tests::cluster::program();
-        let child = std::process::Command::new(program)
-            .args([command, "--id", id, "--router", &cluster.grpc_address, "--threads", "1"])
-            .args(["--max-num-batched-tokens", "64"])
-            .stdin(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Extra {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn extra(cluster: &Cluster, command: &str, id: &str) -> Part {
+    let router = &*cluster.grpc_address;
+    Part::start(&[
+        command,
+        "--id",
+        id,
+        "--router",
+        router,
+        "--threads",
+        "1",
+        "--max-num-batched-tokens",
+        "64",
+    ])
 }

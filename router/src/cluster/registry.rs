@@ -1,18 +1,16 @@
 //! The tables behind the lock.
 
+use super::waiting::{Place as Seat, WaitingRoom};
 use super::{Excluded, Shape, WorkerKey};
 use crate::worker_client::channel;
 use estafette_kv_index::{Matches, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{
-    Decision, Explanation, Fleet, NoChoice, Receipt, Request, RoutingConfig, WaitingRoom,
-    WorkerTraits,
+    Decision, Fleet, NoChoice, Openings, Receipt, Request, RoutingConfig, WorkerTraits,
 };
 use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId, name_hash};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use tokio::sync::Notify;
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -39,15 +37,6 @@ pub(super) struct Address {
     pub(super) kv: Option<v1::KvEndpoint>,
 }
 
-/// A decision and everything that it rests on.
-#[derive(Debug)]
-pub(crate) struct Explained {
-    pub(crate) decision: Result<Decision, NoChoice>,
-    pub(crate) terms: Explanation,
-    /// Of the workers, by slot.
-    pub(crate) names: BTreeMap<u32, String>,
-}
-
 /// A slot.
 #[derive(Debug)]
 enum Place {
@@ -72,23 +61,37 @@ pub(super) struct Registry {
     /// By slot.
     places: Vec<Place>,
     pub(super) fleet: Fleet,
-    pub(super) room: WaitingRoom<Arc<Notify>>,
+    pub(super) room: WaitingRoom,
     pub(super) rng: SplitMix64,
     /// What the members agree on; kept up to date, since every request asks for it.
     shape: Option<Shape>,
 }
 
 impl Registry {
-    pub(super) fn new(room: WaitingRoom<Arc<Notify>>, rng: SplitMix64) -> Self {
+    pub(super) fn new(room: WaitingRoom, rng: SplitMix64) -> Self {
         let fleet = Fleet::new(RoutingConfig::default());
         Self { places: Vec::new(), fleet, room, rng, shape: None }
     }
 
-    /// Something has changed: whoever waits first tries again.
+    /// Something has changed: the first of those who find a place now tries again. Whoever is sent, or goes, wakes the next.
     pub(super) fn wake(&self) {
-        if let Some(first) = self.room.first() {
-            first.notify_one();
+        if let Some(next) = self.room.next(|excluded| self.openings(excluded)) {
+            next.notify_one();
         }
+    }
+
+    /// Whether one who waits at `seat`, or has just come, may be chosen for: nobody who finds a place now is before him.
+    pub(super) fn may_choose(&self, seat: Option<&Seat>) -> bool {
+        let openings = |excluded: &Excluded| self.openings(excluded);
+        match seat {
+            Some(seat) => self.room.is_next(seat, openings),
+            None => self.room.next(openings).is_none(),
+        }
+    }
+
+    /// Which requests find a place, that `excluded` keeps from some workers.
+    pub(super) fn openings(&self, excluded: &Excluded) -> Openings {
+        self.fleet.openings(|slot| allows(&self.places, excluded, slot))
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
@@ -238,8 +241,23 @@ impl Registry {
     pub(super) fn heard(&mut self, worker: &WorkerKey, load: &LoadRecord, draining: bool) -> bool {
         let changed =
             self.member(worker).is_some() && self.fleet.heard(worker.slot, load, draining);
-        self.wake();
+        // A worker that is as full as before gives nobody a place.
+        if changed || self.fleet.has_opening(worker.slot) {
+            self.wake();
+        }
         changed
+    }
+
+    /// A worker counts the leg itself from now on.
+    pub(super) fn taken_in(&mut self, receipt: &Receipt) {
+        self.fleet.taken_in(receipt);
+        self.wake();
+    }
+
+    /// A leg has ended, whatever ended it.
+    pub(super) fn finished(&mut self, receipt: Receipt) {
+        self.fleet.finished(receipt);
+        self.wake();
     }
 
     /// Scores every worker for a prompt of which they hold `matches`.
@@ -249,23 +267,9 @@ impl Registry {
         matches: &Matches,
         excluded: &Excluded,
     ) -> Result<Decision, NoChoice> {
-        let places = &self.places;
-        let allowed = |slot: u32| {
-            let member = places.get(slot as usize).and_then(Place::member);
-            member.is_some_and(|member| !excluded.contains(&member.key, &member.numerics_id))
-        };
+        let allowed = |slot| allows(&self.places, excluded, slot);
         let cached = |slot| matches.blocks(WorkerSlot(slot));
         self.fleet.choose(wanted, cached, allowed, &mut self.rng)
-    }
-
-    /// What [`Registry::choose`] would say now, with every term.
-    pub(super) fn explain(&self, wanted: &Request, matches: &Matches) -> Explained {
-        let cached = |slot| matches.blocks(WorkerSlot(slot));
-        Explained {
-            decision: self.fleet.choose(wanted, cached, |_| true, &mut self.rng.clone()),
-            terms: self.fleet.explain(wanted, cached),
-            names: self.members().map(|m| (m.key.slot, m.key.id.to_string())).collect(),
-        }
     }
 
     /// Books a leg on a worker, `computes` when the prompt is computed there; where the worker is.
@@ -287,6 +291,12 @@ impl Registry {
     }
 }
 
+/// Whether the worker in `slot` may run what is kept from `excluded`.
+fn allows(places: &[Place], excluded: &Excluded, slot: u32) -> bool {
+    let member = places.get(slot as usize).and_then(Place::member);
+    member.is_some_and(|member| !excluded.contains(&member.key, &member.numerics_id))
+}
+
 fn check_texts(info: &v1::WorkerInfo) -> Result<(), Status> {
     for (name, text) in [("worker_id", &info.worker_id), ("address", &info.address)] {
         if text.is_empty() || text.len() > TEXT_BYTES_MAX {
@@ -297,4 +307,4 @@ fn check_texts(info: &v1::WorkerInfo) -> Result<(), Status> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

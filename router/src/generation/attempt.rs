@@ -1,9 +1,10 @@
 //! One try to get an answer from one pair of workers.
 
 use super::Client;
+use super::fault::{Blame, Fault, blame, blame_each};
 use super::order::{Gap, Order};
 use super::usage::LegUsage;
-use crate::cluster::{Chosen, Cluster, Target, WorkerKey};
+use crate::cluster::{Chosen, Cluster, Target};
 use crate::error::RequestError;
 use crate::request::AnswerRequest;
 use crate::worker_client::{Leg, LegEvent};
@@ -21,10 +22,10 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) enum Outcome {
     /// In the regular way, or because the client stopped it.
     Ended { reason: FinishReason, usage: Usage },
-    /// With an error; `workers` are those to blame.
+    /// With an error.
     Failed {
         error: RequestError,
-        workers: Vec<WorkerKey>,
+        faults: Vec<Fault>,
         progress: Progress,
         /// What the workers did.
         done: Usage,
@@ -73,9 +74,6 @@ pub(super) struct Attempt<'a> {
     deadline: Instant,
 }
 
-/// An error and those to blame for it.
-type Blame = (RequestError, Vec<WorkerKey>);
-
 impl<'a> Attempt<'a> {
     /// `progress` is where an earlier attempt has left off. The answer is computed from its beginning again; tokens depend on
     /// seed and position alone, so what was delivered already comes again and is dropped.
@@ -111,8 +109,8 @@ impl<'a> Attempt<'a> {
         let billed = self.usage.billed(prompt, u64::from(self.progress.order.delivered()));
         match outcome {
             Ok(reason) => Outcome::Ended { reason, usage: billed },
-            Err((error, workers)) => {
-                Outcome::Failed { error, workers, progress: self.progress, done, billed }
+            Err((error, faults)) => {
+                Outcome::Failed { error, faults, progress: self.progress, done, billed }
             }
         }
     }
@@ -147,10 +145,7 @@ impl<'a> Attempt<'a> {
             Some((Ok(leg), _)) => self.prefill = Some(leg),
             Some((Err(error), target)) => failures.push((error, target.worker.clone())),
         }
-        // An error that no other worker can mend says most.
-        failures.sort_by_key(|(error, _)| error.code.is_retryable());
-        let workers = failures.iter().map(|(_, worker)| worker.clone()).collect();
-        failures.into_iter().next().map_or(Ok(()), |(error, _)| Err((error, workers)))
+        blame_each(failures)
     }
 
     /// Delivers tokens until the decode leg has ended.
@@ -198,20 +193,19 @@ impl<'a> Attempt<'a> {
     }
 
     fn on_prefill(&mut self, event: Result<LegEvent, RequestError>) -> Result<(), Blame> {
-        let target = self.chosen.prefill.as_ref();
-        let worker = || target.iter().map(|target| target.worker.clone()).collect();
-        target.inspect(|target| target.booked.taken_in());
+        let Some(target) = &self.chosen.prefill else { return Ok(()) };
+        target.booked.taken_in();
         match event {
             Ok(LegEvent::Token(token)) => {
                 self.prefilled = true;
-                self.progress.order.push(token).map_err(|gap| (lost(gap), worker()))
+                self.progress.order.push(token).map_err(|gap| blame(lost(gap), &target.worker))
             }
             Ok(LegEvent::Finished(finished)) => {
                 self.usage.prefill = finished.usage.map(Usage::from);
                 self.prefill = None;
                 Ok(())
             }
-            Err(error) if !self.prefilled => Err((error, worker())),
+            Err(error) if !self.prefilled => Err(blame(error, &target.worker)),
             Err(error) => {
                 tracing::debug!(request = %self.request.id, %error, "lost after the first token");
                 self.prefill = None;
@@ -226,27 +220,27 @@ impl<'a> Attempt<'a> {
         &mut self,
         event: Result<LegEvent, RequestError>,
     ) -> Result<Option<FinishReason>, Blame> {
-        let worker = || vec![self.chosen.decode.worker.clone()];
-        self.chosen.decode.booked.taken_in();
+        let Target { worker, booked, .. } = &self.chosen.decode;
+        booked.taken_in();
         match event {
             Ok(LegEvent::Token(token)) => {
                 self.deadline = self.request.deadline;
-                self.progress.order.push(token).map_err(|gap| (lost(gap), worker()))?;
+                self.progress.order.push(token).map_err(|gap| blame(lost(gap), worker))?;
                 Ok(None)
             }
             Ok(LegEvent::Finished(finished)) => {
                 let reason = FinishReason::try_from(finished.reason()).map_err(|e| {
-                    (RequestError::new(ErrorCode::WorkerLost, e.to_string()), worker())
+                    blame(RequestError::new(ErrorCode::WorkerLost, e.to_string()), worker)
                 })?;
                 self.usage.decode = finished.usage.map(Usage::from);
                 self.decode = None;
                 if reason == FinishReason::Cancelled {
                     let error = "the worker ended the answer before it was complete";
-                    return Err((RequestError::new(ErrorCode::WorkerLost, error), worker()));
+                    return Err(blame(RequestError::new(ErrorCode::WorkerLost, error), worker));
                 }
                 Ok(Some(reason))
             }
-            Err(error) => Err((error, worker())),
+            Err(error) => Err(blame(error, worker)),
         }
     }
 

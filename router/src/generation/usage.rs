@@ -42,5 +42,35 @@ impl LegUsage {
     }
 }
 
+/// What attempts that failed have cost. The next attempt does their work again, so that it counts as recomputed then.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spent {
+    /// Tokens of all attempts but the last one.
+    earlier: u64,
+    /// The same with it.
+    all: u64,
+    /// The client's bill if the last one stays the last.
+    billed: Usage,
+}
+
+impl Spent {
+    /// An attempt has done `done`; if no other follows, the client is billed `billed` for it.
+    pub(super) fn failed(&mut self, done: &Usage, billed: Usage) {
+        self.earlier = self.all;
+        self.all += done.computed + done.recomputed + done.generated;
+        self.billed = billed;
+    }
+
+    /// The client's bill when no other attempt follows: the work of the last one is what it pays for.
+    pub(super) fn bill(&self) -> Usage {
+        Usage { recomputed: self.billed.recomputed + self.earlier, ..self.billed }
+    }
+
+    /// The client's bill when another attempt has done the rest, for which it would be billed `usage`.
+    pub(super) fn bill_with(&self, usage: Usage) -> Usage {
+        Usage { recomputed: usage.recomputed + self.all, ..usage }
+    }
+}
+
 #[cfg(test)]
 mod tests;

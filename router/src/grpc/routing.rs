@@ -66,6 +66,8 @@ fn to_wire(explained: &Explained, prompt_tokens: u32) -> v1::RouteExplanation {
         prefill_pressure: terms.prefill_pressure,
         decode_pressure: terms.decode_pressure,
         candidates: candidates.collect(),
+        fate: explained.fate.as_str().to_owned(),
+        waiting: explained.waiting as u64,
     }
 }
 

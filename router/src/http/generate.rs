@@ -1,16 +1,17 @@
 //! The handlers of the two generating endpoints.
 
-use super::WholeBody;
 use super::chat::{self, ChatFormat, Conversation};
 use super::completions::{self, CompletionFormat, RawPrompt};
 use super::fields::Fields;
 use super::format::{Format, Names};
 use super::options::{Delivery, answer_options, refuse_unsupported};
 use super::respond::respond;
+use super::{WholeBody, discard};
 use crate::answer::Answer;
-use crate::app::{Admitted, App};
+use crate::app::{Admitted, App, turned_away};
 use crate::error::RequestError;
 use crate::request::{AnswerOptions, Prompt};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use estafette_tokenizer::{ChatMessage, ChatRequest};
 use estafette_types::TokenId;
@@ -21,8 +22,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const ANSWERS_MAX: usize = 128;
 
 /// `/v1/chat/completions`.
-pub(super) async fn chat(app: Arc<App>, body: WholeBody) -> Response {
-    run(&app, "chat", async |admitted: &Admitted| {
+pub(super) async fn chat(app: Arc<App>, request: Request) -> Response {
+    run(&app, "chat", request, async |admitted: &Admitted, body: WholeBody| {
         let fields = read(&app, &body.bytes)?;
         let delivery = Delivery::read(&fields)?;
         let logprobs = chat::logprobs(&fields)?;
@@ -37,8 +38,8 @@ pub(super) async fn chat(app: Arc<App>, body: WholeBody) -> Response {
 }
 
 /// `/v1/completions`.
-pub(super) async fn completions(app: Arc<App>, body: WholeBody) -> Response {
-    run(&app, "completions", async |admitted: &Admitted| {
+pub(super) async fn completions(app: Arc<App>, request: Request) -> Response {
+    run(&app, "completions", request, async |admitted: &Admitted, body: WholeBody| {
         let fields = read(&app, &body.bytes)?;
         let delivery = Delivery::read(&fields)?;
         let logprobs = completions::logprobs(&fields)?;
@@ -58,13 +59,14 @@ pub(super) async fn completions(app: Arc<App>, body: WholeBody) -> Response {
 async fn run<F: Format>(
     app: &App,
     endpoint: &'static str,
-    prepare: impl AsyncFnOnce(&Admitted) -> Result<(Vec<Answer>, Delivery, F), RequestError>,
+    request: Request,
+    prepare: impl AsyncFnOnce(&Admitted, WholeBody) -> Result<(Vec<Answer>, Delivery, F), RequestError>,
 ) -> Response {
-    let mut admitted = match app.admit(endpoint) {
+    let (mut admitted, body) = match admit(app, endpoint, request).await {
         Ok(admitted) => admitted,
         Err(error) => return error.into_response(),
     };
-    match prepare(&admitted).await {
+    match prepare(&admitted, body).await {
         Ok((answers, delivery, format)) => {
             let names = names(app, F::ID_PREFIX);
             respond(admitted, answers, delivery, names, format).await
@@ -74,6 +76,22 @@ async fn run<F: Format>(
             error.into_response()
         }
     }
+}
+
+/// Lets a request in and reads its body. A router that cannot serve it says so before it takes memory or time for it.
+async fn admit(
+    app: &App,
+    endpoint: &'static str,
+    request: Request,
+) -> Result<(Admitted, WholeBody), RequestError> {
+    if let Err(error) = app.check_open() {
+        turned_away(endpoint, &error);
+        discard(request, app.max_body).await;
+        return Err(error);
+    }
+    let body = WholeBody::read(request, app.max_body).await;
+    let body = body.inspect_err(|error| turned_away(endpoint, error))?;
+    Ok((app.admit(endpoint)?, body))
 }
 
 /// The request's fields, when they are for this model and nothing in them is unsupported.

@@ -1,9 +1,10 @@
 //! The fields that chat and completion requests share.
 
 use super::fields::Fields;
+use super::session_hash;
 use crate::error::RequestError;
 use crate::request::AnswerOptions;
-use estafette_types::{SamplingParams, TokenId, name_hash};
+use estafette_types::{SamplingParams, TokenId};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -76,7 +77,7 @@ pub(super) fn answer_options(
 
 /// OpenAI's word for requests that share a prefix, for clients that set no header.
 fn session_of(fields: &Fields<'_>) -> Result<Option<u64>, RequestError> {
-    Ok(fields.get::<String>("prompt_cache_key")?.map(|key| name_hash(&key)))
+    Ok(fields.get::<String>("prompt_cache_key")?.and_then(|key| session_hash(&key)))
 }
 
 /// 0 and -1 both mean: all tokens.

@@ -2,7 +2,6 @@
 
 use super::routes;
 use crate::app::App;
-use crate::error::RouterError;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -24,15 +23,8 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// After a failed accept, such as for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Serves until `stop` turns true, then answers what is running.
-///
-/// # Errors
-/// None; a listener that breaks is tried again.
-pub(crate) async fn serve(
-    app: Arc<App>,
-    listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), RouterError> {
+/// Serves until `stop` turns true, then answers what is running. A listener that breaks is tried again.
+pub(crate) async fn serve(app: Arc<App>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
     let service = TowerToHyperService::new(routes(app));
     let mut builder = http1::Builder::new();
     builder
@@ -58,7 +50,6 @@ pub(crate) async fn serve(
     }
     drop(listener);
     connections.shutdown().await;
-    Ok(())
 }
 
 /// The next connection and its place; `None` when it could not be had.
@@ -89,3 +80,6 @@ fn prepare(stream: &TcpStream) {
         tracing::debug!(%error, "cannot limit how long a client may not read");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,32 @@ fn the_verdict_names_the_workers() {
     assert!(text.starts_with("7 tokens go to p-0, then d-0: "), "{text}");
     let text = verdict(&explanation("", "d-0", "deflected"));
     assert!(text.starts_with("7 tokens go to d-0 alone: "), "{text}");
-    let text = verdict(&explanation("", "", "no_worker"));
-    assert_eq!(text, "7 tokens go nowhere now: no decode worker is ready");
+}
+
+#[test]
+fn the_verdict_says_when_a_request_would_wait_or_be_refused() {
+    let explanation = |decode: &str, reason: &str, fate: &str| v1::RouteExplanation {
+        prompt_tokens: 7,
+        decode: decode.into(),
+        reason: reason.into(),
+        fate: fate.into(),
+        waiting: 3,
+        ..Default::default()
+    };
+    let text = verdict(&explanation("", "saturated", "waits"));
+    assert_eq!(text, "7 tokens wait in the router with 3 others: every worker's queue is full");
+    let text = verdict(&explanation("d-0", "no_prefill_worker", "waits"));
+    assert!(
+        text.starts_with(
+            "7 tokens wait in the router until 3 others are sent; now they would go to d-0 alone: "
+        ),
+        "{text}"
+    );
+    let text = verdict(&explanation("", "saturated", "refused"));
+    assert_eq!(
+        text,
+        "7 tokens are refused: 3 requests wait in the router already, and no more may"
+    );
+    let text = verdict(&explanation("", "no_worker", "refused"));
+    assert_eq!(text, "7 tokens are refused: no decode worker is ready");
 }

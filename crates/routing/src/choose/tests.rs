@@ -1,43 +1,6 @@
 use super::*;
-use crate::{Booking, Pending, Receipts, StepCost, explain};
-use estafette_types::LoadRecord;
-use std::collections::BTreeMap;
-
-mod lessons;
-
-const BLOCKS: u64 = 10_000;
-
-fn idle(slot: u32) -> Candidate {
-    Candidate {
-        slot,
-        load: LoadRecord { free_blocks: BLOCKS, total_blocks: BLOCKS, ..LoadRecord::default() },
-        draining: false,
-        cached_blocks: 0,
-        max_num_seqs: 64,
-        max_waiting: 64,
-        steps_per_token: 1.0 / 512.0,
-        pending: Pending::default(),
-        step: StepCost::default(),
-        affinity: 0,
-        mean_attended: 100.0,
-    }
-}
-
-fn pool(slots: std::ops::Range<u32>) -> Vec<Candidate> {
-    slots.map(idle).collect()
-}
-
-fn request(prompt_tokens: u32) -> Request {
-    Request { prompt_tokens, block_size: 16, max_tokens: 128, session: None }
-}
-
-fn decide(
-    request: &Request,
-    prefill: &[Candidate],
-    decode: &[Candidate],
-) -> Result<Decision, NoChoice> {
-    choose(request, prefill, decode, &RoutingConfig::default(), &mut SplitMix64::new(1))
-}
+use crate::explain;
+use crate::lessons::{BLOCKS, decide, idle, pool, request};
 
 #[test]
 fn an_idle_cluster_uses_both_pools() {

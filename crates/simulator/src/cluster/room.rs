@@ -3,14 +3,15 @@
 use super::{Cluster, Event};
 use crate::event::Class;
 use crate::record::Fate;
-use estafette_routing::{NoChoice, Place, QueueOrder, Waiter, WaitingRoom};
+use estafette_routing::{NoChoice, Openings, Place, QueueOrder, Waiter, WaitingRoom};
 use std::collections::BTreeMap;
 
 /// Who waits.
 #[derive(Debug)]
 pub(super) struct Room {
-    waiting: WaitingRoom<u32>,
-    places: BTreeMap<u32, Place>,
+    /// Of one kind: all workers of a simulated pool are alike.
+    waiting: WaitingRoom<(), u32>,
+    places: BTreeMap<u32, Place<()>>,
 }
 
 impl Room {
@@ -34,7 +35,7 @@ impl Cluster<'_> {
             return;
         }
         let waiter = Waiter { arrived_micros: now, ..Waiter::default() };
-        let Ok(place) = self.room.waiting.enter(waiter, turn) else {
+        let Ok(place) = self.room.waiting.enter(waiter, (), turn) else {
             self.close(now, turn, Fate::Rejected);
             return;
         };
@@ -45,7 +46,7 @@ impl Cluster<'_> {
 
     /// Somewhere there may be room: those who wait are sent, in their order.
     pub(super) fn call_in(&mut self, now: u64) {
-        while let Some(&turn) = self.room.waiting.first() {
+        while let Some(&turn) = self.room.waiting.next(|()| Openings::ALL) {
             if !self.try_send(now, turn) {
                 return;
             }

@@ -1,7 +1,7 @@
 use super::*;
 use estafette_routing::QueueOrder;
 
-fn info(id: &str, incarnation: u64, role: v1::Role) -> v1::WorkerInfo {
+pub(in crate::cluster) fn info(id: &str, incarnation: u64, role: v1::Role) -> v1::WorkerInfo {
     v1::WorkerInfo {
         worker_id: id.into(),
         incarnation,
@@ -15,7 +15,7 @@ fn info(id: &str, incarnation: u64, role: v1::Role) -> v1::WorkerInfo {
     }
 }
 
-fn load() -> LoadRecord {
+pub(in crate::cluster) fn load() -> LoadRecord {
     LoadRecord { free_blocks: 10, total_blocks: 10, ..LoadRecord::default() }
 }
 

@@ -41,3 +41,19 @@ fn a_count_that_was_lost_does_not_make_the_answer_shorter() {
     let silent = LegUsage { disaggregated: false, prefill: None, decode: None };
     assert_eq!(silent.billed(100, 7), usage(0, 100, 7));
 }
+
+/// Whoever stops, all work is billed once: what the bill says of it is what the attempts did.
+#[test]
+fn a_client_that_stops_between_two_attempts_pays_for_the_last_one_once() {
+    let work = |usage: &Usage| usage.computed + usage.recomputed + usage.generated;
+    let (first, second) = (usage(0, 100, 7), usage(90, 10, 9));
+    let mut spent = Spent::default();
+    spent.failed(&first, first);
+    assert_eq!(spent.bill(), first, "nothing was done twice");
+    spent.failed(&second, second);
+    assert_eq!(spent.bill(), Usage { recomputed: 107, ..second });
+    assert_eq!(work(&spent.bill()), work(&first) + work(&second));
+    let third = usage(96, 4, 12);
+    let billed = spent.bill_with(third);
+    assert_eq!(work(&billed), work(&first) + work(&second) + work(&third));
+}

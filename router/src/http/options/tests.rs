@@ -71,3 +71,9 @@ fn a_field_that_would_change_the_answer_is_refused_unless_it_does_not() {
         assert_eq!((error.code, error.param.as_deref()), (ErrorCode::Unsupported, Some(param)));
     }
 }
+
+#[test]
+fn an_empty_cache_key_is_no_session() {
+    assert_eq!(options(r#"{"prompt_cache_key": ""}"#).unwrap().session, None);
+    assert!(options(r#"{"prompt_cache_key": "s"}"#).unwrap().session.is_some());
+}
