@@ -15,6 +15,15 @@ impl Matches {
         found.map_or(0, |i| self.runs[i].1)
     }
 
+    /// The same as [`Matches::blocks`] for slots that are asked for in ascending order, without a search for each.
+    pub fn in_order(&self) -> impl FnMut(WorkerSlot) -> u32 + '_ {
+        let mut rest = self.runs.iter().peekable();
+        move |slot| {
+            while rest.next_if(|(holder, _)| *holder < slot).is_some() {}
+            rest.peek().filter(|(holder, _)| *holder == slot).map_or(0, |(_, blocks)| *blocks)
+        }
+    }
+
     /// Workers with at least one block, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (WorkerSlot, u32)> + '_ {
         self.runs.iter().copied()

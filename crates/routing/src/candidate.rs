@@ -1,7 +1,6 @@
 //! What the decision knows about the request and about each worker, and which workers cannot take it at all.
 
-use crate::{Pending, StepCost};
-use estafette_types::LoadRecord;
+use crate::standing::Standing;
 
 /// The request, as far as the choice depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,30 +17,15 @@ pub struct Request {
 
 /// A worker that is known well enough to be chosen: its snapshot is complete. A worker without a load record must be
 /// left out, because its zeros would look like an idle worker.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
-    /// The caller's name for it.
-    pub slot: u32,
-    /// Its newest load record.
-    pub load: LoadRecord,
-    /// It is leaving.
-    pub draining: bool,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) slot: u32,
+    /// What is known of it, whatever the request.
+    pub(crate) standing: &'a Standing,
     /// Blocks of this prompt that it holds, from the first one without a hole.
-    pub cached_blocks: u32,
-    /// The most sequences it runs at once.
-    pub max_num_seqs: u32,
-    /// The most sequences it lets wait.
-    pub max_waiting: u32,
-    /// Steps that one prompt token takes: one over the most tokens of a step.
-    pub steps_per_token: f64,
-    /// Dispatched to it and not yet in `load`: [`crate::Receipts::pending`].
-    pub pending: Pending,
-    /// Its step-time curve: [`crate::StepModel::cost`].
-    pub step: StepCost,
-    /// KV tokens that a row of a prompt attended to there, on average.
-    pub mean_attended: f64,
+    pub(crate) cached_blocks: u32,
     /// How much the request's session belongs here: the highest one is preferred.
-    pub affinity: u64,
+    pub(crate) affinity: u64,
 }
 
 /// Why a worker cannot take the request.
@@ -82,41 +66,4 @@ impl Request {
     pub fn blocks(&self) -> u64 {
         (u64::from(self.prompt_tokens) + 1).div_ceil(u64::from(self.block_size.max(1)))
     }
-}
-
-impl Candidate {
-    /// Why it cannot take `request`, if it cannot. Counts exactly as the worker's scheduler does.
-    pub fn filtered(&self, request: &Request) -> Option<Filtered> {
-        self.filtered_for(request.blocks())
-    }
-
-    pub(crate) fn filtered_for(&self, blocks: u64) -> Option<Filtered> {
-        if self.draining {
-            return Some(Filtered::Draining);
-        }
-        if blocks > self.load.total_blocks {
-            return Some(Filtered::TooSmall);
-        }
-        queue_full(&self.load, self.pending, self.max_waiting).then_some(Filtered::QueueFull)
-    }
-
-    /// Sequences that are there or on their way.
-    pub(crate) fn sequences(&self) -> u64 {
-        let load = &self.load;
-        load.waiting_sequences
-            + load.prefilling_sequences
-            + load.decoding_sequences
-            + self.pending.sequences
-    }
-
-    /// Prompt tokens that are ahead of a request that comes now.
-    pub(crate) fn prefill_tokens_ahead(&self) -> u64 {
-        let load = &self.load;
-        load.waiting_prefill_tokens + load.running_prefill_tokens + self.pending.prefill_tokens
-    }
-}
-
-/// A worker would refuse: what waits there and what is on its way take every place of its queue.
-pub(crate) fn queue_full(load: &LoadRecord, pending: Pending, max_waiting: u32) -> bool {
-    load.waiting_sequences + pending.sequences >= u64::from(max_waiting)
 }

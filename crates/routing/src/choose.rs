@@ -1,7 +1,8 @@
 //! The decision.
 
+use crate::candidate::Candidate;
 use crate::cost::Scorer;
-use crate::{Candidate, Filtered, Request, RoutingConfig, Terms};
+use crate::{Filtered, Request, RoutingConfig, Terms};
 use estafette_types::SplitMix64;
 use thiserror::Error;
 
@@ -91,10 +92,10 @@ impl NoChoice {
 ///
 /// # Errors
 /// When no decode worker can take it.
-pub fn choose(
+pub(crate) fn choose(
     request: &Request,
-    prefill: &[Candidate],
-    decode: &[Candidate],
+    prefill: &[Candidate<'_>],
+    decode: &[Candidate<'_>],
     config: &RoutingConfig,
     rng: &mut SplitMix64,
 ) -> Result<Decision, NoChoice> {
@@ -127,7 +128,7 @@ pub fn choose(
 
 fn on_one(
     scorer: &Scorer<'_>,
-    worker: &Candidate,
+    worker: &Candidate<'_>,
     terms: &Terms,
     reason: Reason,
     alternative_seconds: Option<f64>,
@@ -145,7 +146,7 @@ fn on_one(
 /// Why `worker` should do it all although the pair costs `pair`, if it should.
 fn deflection(
     scorer: &Scorer<'_>,
-    worker: &Candidate,
+    worker: &Candidate<'_>,
     alone: &Terms,
     first: &Terms,
     pair: f64,
@@ -177,13 +178,13 @@ impl Scores {
         Self { totals: new(), prefill: new(), backlog: 0.0, count: 0.0 }
     }
 
-    pub(crate) fn prefill(scorer: &Scorer<'_>, pool: &[Candidate]) -> Self {
+    pub(crate) fn prefill(scorer: &Scorer<'_>, pool: &[Candidate<'_>]) -> Self {
         let mut scores = Self::with_capacity(pool.len());
         for candidate in pool {
             if scorer.filtered(candidate).is_some() {
                 scores.leave_out();
             } else {
-                scores.push(&scorer.prefill(candidate), scorer.backlog(candidate));
+                scores.push(&scorer.prefill(candidate), candidate.standing.backlog);
             }
         }
         scores
@@ -224,7 +225,7 @@ pub(crate) struct DecodeScores {
 }
 
 impl DecodeScores {
-    pub(crate) fn new(scorer: &Scorer<'_>, pool: &[Candidate]) -> Self {
+    pub(crate) fn new(scorer: &Scorer<'_>, pool: &[Candidate<'_>]) -> Self {
         let mut aggregated = Scores::with_capacity(pool.len());
         let mut decode = Vec::with_capacity(pool.len());
         for candidate in pool {
@@ -233,7 +234,7 @@ impl DecodeScores {
                 decode.push(f64::INFINITY);
             } else {
                 let (taking_over, alone) = scorer.decode_and_aggregated(candidate);
-                aggregated.push(&alone, scorer.backlog(candidate));
+                aggregated.push(&alone, candidate.standing.backlog);
                 decode.push(taking_over.total());
             }
         }
@@ -241,19 +242,19 @@ impl DecodeScores {
     }
 }
 
-fn no_choice(scorer: &Scorer<'_>, decode: &[Candidate]) -> NoChoice {
-    let full = |c: &Candidate| scorer.filtered(c) == Some(Filtered::QueueFull);
+fn no_choice(scorer: &Scorer<'_>, decode: &[Candidate<'_>]) -> NoChoice {
+    let full = |c: &Candidate<'_>| scorer.filtered(c) == Some(Filtered::QueueFull);
     if decode.iter().any(full) { NoChoice::Saturated } else { NoChoice::NoWorker }
 }
 
 /// The session's own worker if it is about as good as the best, else one of the best, at random among equals.
 fn pick<'a>(
     request: &Request,
-    pool: &'a [Candidate],
+    pool: &'a [Candidate<'a>],
     scores: &[f64],
     config: &RoutingConfig,
     rng: &mut SplitMix64,
-) -> Option<&'a Candidate> {
+) -> Option<&'a Candidate<'a>> {
     let best = scores.iter().copied().fold(f64::INFINITY, f64::min);
     if !best.is_finite() {
         return None;

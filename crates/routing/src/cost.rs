@@ -1,6 +1,7 @@
 //! The score of one candidate, term by term, in seconds.
 
-use crate::{Candidate, Filtered, Request, RoutingConfig};
+use crate::candidate::Candidate;
+use crate::{Filtered, Request, RoutingConfig};
 
 /// Every term of a score. Lower is better; the score is the sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -69,21 +70,22 @@ impl<'a> Scorer<'a> {
         }
     }
 
-    /// Why the candidate cannot take the request, if it cannot.
-    pub(crate) fn filtered(&self, candidate: &Candidate) -> Option<Filtered> {
-        candidate.filtered_for(self.blocks)
+    /// Why the candidate cannot take the request, if it cannot. Counts exactly as the worker's scheduler does.
+    pub(crate) fn filtered(&self, candidate: &Candidate<'_>) -> Option<Filtered> {
+        let standing = candidate.standing;
+        if standing.draining {
+            Some(Filtered::Draining)
+        } else if self.blocks > standing.total_blocks {
+            Some(Filtered::TooSmall)
+        } else {
+            standing.queue_full.then_some(Filtered::QueueFull)
+        }
     }
 
     /// Tokens to compute there.
-    pub(crate) fn uncached(&self, candidate: &Candidate) -> u32 {
+    pub(crate) fn uncached(&self, candidate: &Candidate<'_>) -> u32 {
         let cached = candidate.cached_blocks.min(self.cacheable_blocks);
         self.request.prompt_tokens.max(1) - cached * self.request.block_size
-    }
-
-    /// Time until the prompt tokens that are ahead are computed.
-    pub(crate) fn backlog(&self, candidate: &Candidate) -> f64 {
-        let (tokens, attended) = ahead(candidate);
-        self.compute(candidate, tokens, attended)
     }
 
     /// How much dearer the pool's average backlog makes a second of work.
@@ -92,41 +94,39 @@ impl<'a> Scorer<'a> {
     }
 
     /// As the one that computes the prompt and hands it over.
-    pub(crate) fn prefill(&self, candidate: &Candidate) -> Terms {
-        self.prefill_of(candidate, self.own(candidate))
-    }
-
-    fn prefill_of(&self, candidate: &Candidate, (tokens, attended): (f64, f64)) -> Terms {
-        let (tokens_ahead, attended_ahead) = ahead(candidate);
-        let prefill = self.compute(candidate, tokens, attended);
-        let both = self.compute(candidate, tokens_ahead + tokens, attended_ahead + attended);
+    pub(crate) fn prefill(&self, candidate: &Candidate<'_>) -> Terms {
+        let (tokens, own) = self.own(candidate);
+        let standing = candidate.standing;
+        let prefill = standing.steps(tokens) + own;
+        let both = standing.steps(standing.tokens_ahead + tokens) + standing.ahead + own;
         Terms { queue: (both - prefill).max(0.0), prefill, ..Terms::default() }
     }
 
-    /// Tokens of this prompt to compute there, and the KV tokens that their rows attend to.
-    fn own(&self, candidate: &Candidate) -> (f64, f64) {
+    /// Tokens of this prompt to compute there, and the time that takes, the steps themselves apart.
+    fn own(&self, candidate: &Candidate<'_>) -> (f64, f64) {
         let uncached = f64::from(self.uncached(candidate));
         let cached = self.prompt.max(1.0) - uncached;
-        (uncached, uncached * (cached + 0.5 * uncached))
+        let attended = uncached * (cached + 0.5 * uncached);
+        (uncached, candidate.standing.prefill(uncached, attended))
     }
 
     /// As the one that takes the KV over and streams the answer.
-    pub(crate) fn decode(&self, candidate: &Candidate) -> Terms {
+    pub(crate) fn decode(&self, candidate: &Candidate<'_>) -> Terms {
         self.take_over(candidate, self.answer(candidate))
     }
 
     /// As the one that does it all.
-    pub(crate) fn aggregated(&self, candidate: &Candidate) -> Terms {
+    pub(crate) fn aggregated(&self, candidate: &Candidate<'_>) -> Terms {
         self.alone(candidate, self.answer(candidate))
     }
 
     /// Both of them, for less.
-    pub(crate) fn decode_and_aggregated(&self, candidate: &Candidate) -> (Terms, Terms) {
+    pub(crate) fn decode_and_aggregated(&self, candidate: &Candidate<'_>) -> (Terms, Terms) {
         let answer = self.answer(candidate);
         (self.take_over(candidate, answer), self.alone(candidate, answer))
     }
 
-    fn take_over(&self, candidate: &Candidate, answer: Terms) -> Terms {
+    fn take_over(&self, candidate: &Candidate<'_>, answer: Terms) -> Terms {
         let held = f64::from(candidate.cached_blocks) * f64::from(self.request.block_size);
         let missing = (self.prompt - held).max(0.0);
         let config = self.config;
@@ -134,62 +134,37 @@ impl<'a> Scorer<'a> {
         Terms { hand_off, ..answer }
     }
 
-    fn alone(&self, candidate: &Candidate, answer: Terms) -> Terms {
-        let (tokens, attended) = self.own(candidate);
-        let Terms { queue, prefill, .. } = self.prefill_of(candidate, (tokens, attended));
-        let slowed = candidate.load.decoding_sequences as f64;
-        let delay = self.config.interference_weight * candidate.step.prefill(tokens, attended);
-        Terms { queue, prefill, interference: answer.interference + slowed * delay, ..answer }
+    fn alone(&self, candidate: &Candidate<'_>, answer: Terms) -> Terms {
+        let Terms { queue, prefill, .. } = self.prefill(candidate);
+        let (_, own) = self.own(candidate);
+        let delays = self.config.interference_weight * candidate.standing.decoding * own;
+        Terms { queue, prefill, interference: answer.interference + delays, ..answer }
     }
 
-    /// Time for `tokens` prompt tokens whose rows attend to `attended` ones, with the sequences that decode there in every step.
-    fn compute(&self, candidate: &Candidate, tokens: f64, attended: f64) -> f64 {
-        let (load, step) = (&candidate.load, &candidate.step);
-        let decode = step.decode_step(load.decoding_sequences as f64, load.decoding_tokens as f64);
-        // Rounded up by hand: without SSE 4.1, which is not in the x86-64 baseline, `ceil` is a call.
-        let steps = tokens * candidate.steps_per_token;
-        let whole = f64::from(steps as u32);
-        let steps = whole + f64::from(u8::from(whole < steps));
-        steps * decode + step.prefill(tokens, attended)
-    }
-
-    fn answer(&self, candidate: &Candidate) -> Terms {
-        let step = &candidate.step;
-        let sequences = candidate.sequences() as f64;
-        let context = (candidate.load.decoding_tokens + candidate.pending.context_tokens) as f64;
-        let decode = self.answer * step.decode_step(sequences + 1.0, context + self.prompt);
-        let longer = step.per_sequence + step.per_context_token * self.prompt;
-        Terms {
-            seat: self.shortage(candidate) * decode,
-            decode,
-            interference: self.config.interference_weight * sequences * self.answer * longer,
-            ..Terms::default()
-        }
+    fn answer(&self, candidate: &Candidate<'_>) -> Terms {
+        let standing = candidate.standing;
+        let longer = standing.per_sequence + standing.per_context_token * self.prompt;
+        let decode =
+            self.answer * (standing.answer_step + standing.per_context_token * self.prompt);
+        let interference =
+            self.config.interference_weight * standing.sequences * self.answer * longer;
+        Terms { seat: self.shortage(candidate) * decode, decode, interference, ..Terms::default() }
     }
 
     /// How many answers' time passes until there is a seat and enough blocks: both come back at the rate at which answers
     /// end.
-    fn shortage(&self, candidate: &Candidate) -> f64 {
-        let seats = u64::from(candidate.max_num_seqs.max(1));
-        let seats_missing = (candidate.sequences() + 1).saturating_sub(seats);
+    fn shortage(&self, candidate: &Candidate<'_>) -> f64 {
+        let standing = candidate.standing;
         let held = u64::from(candidate.cached_blocks).min(self.blocks);
-        let tokens = (self.blocks - held) * u64::from(self.request.block_size)
-            + candidate.pending.context_tokens;
-        let free_tokens = candidate.load.free_blocks * u64::from(self.request.block_size);
-        let tokens_missing = tokens.saturating_sub(free_tokens);
-        if seats_missing == 0 && tokens_missing == 0 {
-            return 0.0;
+        let block = u64::from(self.request.block_size.max(1));
+        let tokens = (self.blocks - held) * block + standing.pending_context;
+        let missing = tokens.saturating_sub(standing.free_blocks * block);
+        if missing == 0 {
+            return standing.seats_missing;
         }
-        let total = candidate.load.total_blocks.max(1) * u64::from(self.request.block_size.max(1));
-        let of_seats = seats_missing as f64 / seats as f64;
-        of_seats.max(tokens_missing as f64 / total as f64)
+        let of_tokens = missing as f64 / (standing.total_blocks.max(1) * block) as f64;
+        standing.seats_missing.max(of_tokens)
     }
-}
-
-/// Prompt tokens that are ahead there, and what their rows attend to: as much as those that it has computed did, on average.
-fn ahead(candidate: &Candidate) -> (f64, f64) {
-    let tokens = candidate.prefill_tokens_ahead() as f64;
-    (tokens, tokens * candidate.mean_attended)
 }
 
 #[cfg(test)]

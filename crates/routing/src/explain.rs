@@ -1,8 +1,9 @@
 //! The decision, term by term.
 
+use crate::candidate::Candidate;
 use crate::choose::{DecodeScores, Scores};
 use crate::cost::Scorer;
-use crate::{Candidate, Filtered, Request, RoutingConfig, Terms};
+use crate::{Filtered, Request, RoutingConfig, Terms};
 
 /// Every term for every candidate, in the order in which they were given.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,17 +31,17 @@ pub struct Explained {
     pub score: Result<Terms, Filtered>,
 }
 
-/// What [`crate::choose`] computes from the same arguments.
-pub fn explain(
+/// What [`crate::choose::choose`] computes from the same arguments.
+pub(crate) fn explain(
     request: &Request,
-    prefill: &[Candidate],
-    decode: &[Candidate],
+    prefill: &[Candidate<'_>],
+    decode: &[Candidate<'_>],
     config: &RoutingConfig,
 ) -> Explanation {
     let scorer = Scorer::new(request, config);
     let prefill_pressure = Scores::prefill(&scorer, prefill).pressure(&scorer);
     let decode_pressure = DecodeScores::new(&scorer, decode).aggregated.pressure(&scorer);
-    let all = |pool: &[Candidate], terms: &dyn Fn(&Candidate) -> Terms| -> Vec<Explained> {
+    let all = |pool: &[Candidate<'_>], terms: &dyn Fn(&Candidate<'_>) -> Terms| -> Vec<Explained> {
         pool.iter()
             .map(|candidate| Explained {
                 slot: candidate.slot,

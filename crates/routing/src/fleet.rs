@@ -2,13 +2,18 @@
 //!
 //! One type for the router and the simulator: both feed it what workers say and ask it for decisions.
 
-use crate::{
-    Booking, Candidate, Choice, Decision, Explanation, NoChoice, Receipt, Receipts, Request,
-    RoutingConfig, StepCost, StepModel, choose, explain,
-};
-use estafette_types::{LoadRecord, Role, SplitMix64};
-
+mod curves;
 mod openings;
+
+use crate::candidate::Candidate;
+use crate::choose::choose;
+use crate::explain::explain;
+use crate::standing::{Facts, Standing};
+use crate::{
+    Booking, Choice, Decision, Explanation, NoChoice, Receipt, Receipts, Request, RoutingConfig,
+};
+use curves::{Curves, Shown};
+use estafette_types::{LoadRecord, Role, SplitMix64};
 
 /// What a worker says of itself when it joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +44,6 @@ pub struct FleetWorker {
     step: Shown,
     /// KV tokens that a row of a prompt has attended to, on average.
     mean_attended: f64,
-    /// One over the most tokens of a step.
-    steps_per_token: f64,
-}
-
-/// A curve and how old it is.
-#[derive(Clone, Debug, Default)]
-struct Shown {
-    model: StepModel,
-    /// How many steps with prompt tokens the fleet had seen at the last one of these.
-    at: u64,
 }
 
 impl FleetWorker {
@@ -76,21 +71,14 @@ impl FleetWorker {
 #[derive(Debug, Default)]
 pub struct Fleet {
     workers: Vec<Option<FleetWorker>>,
+    /// How those whose state is known stand, by slot: always up to date, but for curves of workers that have not shown their
+    /// own and follow their pool's, which are brought up to date in turn.
+    standings: Vec<Option<(Role, Standing)>>,
+    next_in_turn: usize,
     receipts: Receipts,
+    curves: Curves,
     config: RoutingConfig,
-    /// Curves of a pool and of all, for workers that have not shown their own.
-    prefill_step: Shown,
-    decode_step: Shown,
-    any_step: StepModel,
-    /// Steps with prompt tokens, of all workers.
-    prefill_steps: u64,
 }
-
-/// Steps of its own that make a worker's curve better than its pool's.
-const SHOWN_MIN: u64 = 3;
-/// After so many steps with prompt tokens for each worker, one that has shown none is taken to be like the others: what it showed may
-/// have been a bad moment, and whoever is thought slow gets no chance to show better.
-const STALE_AFTER: u64 = 200;
 
 impl Fleet {
     /// Nobody yet.
@@ -120,10 +108,11 @@ impl Fleet {
     /// A worker joins; it can be chosen once [`Fleet::heard`] has its first load. Whoever had the slot is gone.
     pub fn join(&mut self, slot: u32, traits: WorkerTraits) {
         self.leave(slot);
-        let model = StepModel::new(self.pool_cost(traits.role));
+        let step = self.curves.newcomer(traits.role, self.workers.len());
         let index = slot as usize;
         if index >= self.workers.len() {
             self.workers.resize_with(index + 1, || None);
+            self.standings.resize_with(index + 1, || None);
         }
         self.workers[index] = Some(FleetWorker {
             traits,
@@ -131,37 +120,9 @@ impl Fleet {
             draining: false,
             synced: false,
             refused: false,
-            step: Shown { model, at: self.prefill_steps },
+            step,
             mean_attended: 0.0,
-            steps_per_token: 1.0 / f64::from(traits.max_num_batched_tokens.max(1)),
         });
-    }
-
-    /// What a worker's curve is taken to be without steps of its own: that of its pool, else of all.
-    fn pool_cost(&self, role: Role) -> StepCost {
-        let pool = match role {
-            Role::Prefill => &self.prefill_step,
-            Role::Decode => &self.decode_step,
-        };
-        self.cost_of(pool, role, self.any_step.cost())
-    }
-
-    /// A curve as far as it was shown, and not too long ago; the rest from `others`.
-    fn cost_of(&self, shown: &Shown, role: Role, others: StepCost) -> StepCost {
-        let model = &shown.model;
-        let stale = STALE_AFTER * self.workers.len() as u64;
-        if self.prefill_steps - shown.at <= stale && model.prefills_seen() >= SHOWN_MIN {
-            return model.cost();
-        }
-        // It decodes all the time; only how it prefills is not known, or not any more.
-        if role == Role::Decode && model.seen() >= SHOWN_MIN {
-            return StepCost {
-                per_prefill_token: others.per_prefill_token,
-                per_attended_token: others.per_attended_token,
-                ..model.cost()
-            };
-        }
-        others
     }
 
     /// The worker is gone and its receipts with it.
@@ -169,6 +130,7 @@ impl Fleet {
         if let Some(worker) = self.workers.get_mut(slot as usize) {
             *worker = None;
             self.receipts.worker_gone(slot);
+            self.reconsider(slot);
         }
     }
 
@@ -183,26 +145,47 @@ impl Fleet {
         let rows = load.done.computed + load.done.recomputed;
         worker.mean_attended = load.prefill_attended as f64 / rows.max(1) as f64;
         let changed = before != worker.can_be_chosen();
-        if let Some(observation) = worker.step.model.observe(load) {
-            let pool = match worker.traits.role {
-                Role::Prefill => &mut self.prefill_step,
-                Role::Decode => &mut self.decode_step,
-            };
-            pool.model.learn(&observation);
-            self.any_step.learn(&observation);
-            if observation.prefills() {
-                self.prefill_steps += 1;
-                (pool.at, worker.step.at) = (self.prefill_steps, self.prefill_steps);
-            }
-        }
+        self.curves.observe(&mut worker.step, worker.traits.role, load);
         self.receipts.on_load(slot, load);
+        self.reconsider(slot);
+        self.reconsider_next();
         changed
+    }
+
+    /// Brings a worker's standing up to date.
+    fn reconsider(&mut self, slot: u32) {
+        let index = slot as usize;
+        let worker = self.workers.get(index).and_then(Option::as_ref);
+        let standing = worker.filter(|worker| worker.synced).map(|worker| {
+            let WorkerTraits { role, max_num_seqs, max_num_batched_tokens, .. } = worker.traits;
+            let facts = Facts {
+                load: worker.load,
+                draining: worker.draining,
+                max_num_seqs,
+                max_waiting: worker.max_waiting(),
+                steps_per_token: 1.0 / f64::from(max_num_batched_tokens.max(1)),
+                pending: self.receipts.pending(slot),
+                step: self.curves.cost(&worker.step, role, self.workers.len()),
+                mean_attended: worker.mean_attended,
+            };
+            (role, Standing::new(&facts))
+        });
+        if let Some(place) = self.standings.get_mut(index) {
+            *place = standing;
+        }
+    }
+
+    /// One more with each piece of news: idle workers send none, and their pool's curve moves.
+    fn reconsider_next(&mut self) {
+        self.next_in_turn = (self.next_in_turn + 1) % self.workers.len().max(1);
+        self.reconsider(self.next_in_turn as u32);
     }
 
     /// The worker has refused a leg because its queue is full; its next record says when it is not.
     pub fn refused(&mut self, slot: u32) {
         if let Some(worker) = self.worker_mut(slot) {
             worker.refused = true;
+            self.reconsider(slot);
         }
     }
 
@@ -210,23 +193,23 @@ impl Fleet {
     pub fn unsynced(&mut self, slot: u32) {
         if let Some(worker) = self.worker_mut(slot) {
             worker.synced = false;
+            self.reconsider(slot);
         }
     }
 
     /// Chooses for `request` among the workers that `allowed` lets pass; `cached` says how many blocks of the prompt a
-    /// slot holds. Book the legs in the same breath.
+    /// slot holds, and is asked in the order of the slots. Book the legs in the same breath.
     ///
     /// # Errors
     /// When no decode worker can take it.
     pub fn choose(
         &self,
         request: &Request,
-        cached: impl Fn(u32) -> u32,
+        cached: impl FnMut(u32) -> u32,
         allowed: impl Fn(u32) -> bool,
         rng: &mut SplitMix64,
     ) -> Result<Decision, NoChoice> {
-        let pool = |role| self.candidates(role, request, &cached, &allowed);
-        let (prefill, decode) = (pool(Role::Prefill), pool(Role::Decode));
+        let (prefill, decode) = self.candidates(request, cached, allowed);
         let decision = choose(request, &prefill, &decode, &self.config, rng)?;
         match decision.choice {
             Choice::Disaggregated { decode, .. }
@@ -239,59 +222,64 @@ impl Fleet {
     }
 
     /// Every term of the same decision.
-    pub fn explain(&self, request: &Request, cached: impl Fn(u32) -> u32) -> Explanation {
-        let pool = |role| self.candidates(role, request, &cached, &|_| true);
-        explain(request, &pool(Role::Prefill), &pool(Role::Decode), &self.config)
+    pub fn explain(&self, request: &Request, cached: impl FnMut(u32) -> u32) -> Explanation {
+        let (prefill, decode) = self.candidates(request, cached, |_| true);
+        explain(request, &prefill, &decode, &self.config)
     }
 
+    /// Both pools, by slot.
     fn candidates(
         &self,
-        role: Role,
         request: &Request,
-        cached: &impl Fn(u32) -> u32,
-        allowed: &impl Fn(u32) -> bool,
-    ) -> Vec<Candidate> {
-        let pool_cost = self.pool_cost(role);
-        self.workers()
-            .filter(|(_, worker)| worker.traits.role == role && worker.can_be_chosen())
-            .filter(|(slot, _)| allowed(*slot))
-            .map(|(slot, worker)| Candidate {
-                slot,
-                load: worker.load,
-                draining: worker.draining,
-                cached_blocks: cached(slot),
-                max_num_seqs: worker.traits.max_num_seqs,
-                max_waiting: worker.max_waiting(),
-                steps_per_token: worker.steps_per_token,
-                pending: self.receipts.pending(slot),
-                step: self.cost_of(&worker.step, role, pool_cost),
-                mean_attended: worker.mean_attended,
-                affinity: affinity(request.session, worker.traits.name_hash),
-            })
-            .collect()
+        mut cached: impl FnMut(u32) -> u32,
+        allowed: impl Fn(u32) -> bool,
+    ) -> (Vec<Candidate<'_>>, Vec<Candidate<'_>>) {
+        let (mut prefill, mut decode) = (Vec::new(), Vec::with_capacity(self.standings.len()));
+        for (slot, standing) in (0..).zip(&self.standings) {
+            let Some((role, standing)) = standing.as_ref().filter(|_| allowed(slot)) else {
+                continue;
+            };
+            let pool = match role {
+                Role::Prefill => &mut prefill,
+                Role::Decode => &mut decode,
+            };
+            let (cached_blocks, affinity) = (cached(slot), self.affinity(request, slot));
+            pool.push(Candidate { slot, standing, cached_blocks, affinity });
+        }
+        (prefill, decode)
+    }
+
+    fn affinity(&self, request: &Request, slot: u32) -> u64 {
+        let worker = request.session.and_then(|session| Some((session, self.worker(slot)?)));
+        worker.map_or(0, |(session, worker)| affinity(session, worker.traits.name_hash))
     }
 
     /// Books a leg on a worker that holds `cached` blocks of the prompt; `computes` when the prompt is computed there.
     pub fn book(&mut self, slot: u32, request: &Request, cached: u32, computes: bool) -> Receipt {
         let prefill_tokens = if computes { request.uncached_tokens(cached) } else { 0 };
         let booking = Booking { prefill_tokens, context_tokens: request.prompt_tokens };
-        self.receipts.dispatched(slot, booking)
+        let receipt = self.receipts.dispatched(slot, booking);
+        self.reconsider(slot);
+        receipt
     }
 
     /// A leg's first event came: the worker counts it itself.
     pub fn taken_in(&mut self, receipt: &Receipt) {
         self.receipts.taken_in(receipt);
+        self.reconsider(receipt.slot());
     }
 
     /// A leg has ended, whatever ended it.
     pub fn finished(&mut self, receipt: Receipt) {
+        let slot = receipt.slot();
         self.receipts.finished(receipt);
+        self.reconsider(slot);
     }
 }
 
 /// Rendezvous hashing (Thaler and Ravishankar, 1998): no table, and a worker that comes or goes moves only its own sessions.
-fn affinity(session: Option<u64>, name_hash: u64) -> u64 {
-    session.map_or(0, |session| SplitMix64::new(session ^ name_hash).next_u64())
+fn affinity(session: u64, name_hash: u64) -> u64 {
+    SplitMix64::new(session ^ name_hash).next_u64()
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ mod shares;
 mod ties;
 mod town;
 
+use crate::sketch::{Candidate, choose, explain};
 use crate::{
-    Booking, Candidate, Choice, Decision, Fleet, NoChoice, Pending, Receipts, Request,
-    RoutingConfig, StepCost, WorkerTraits, choose, explain,
+    Booking, Choice, Decision, Fleet, NoChoice, Pending, Receipts, Request, RoutingConfig,
+    StepCost, WorkerTraits,
 };
 use estafette_types::{LoadRecord, Role, SplitMix64};
 use std::collections::BTreeMap;

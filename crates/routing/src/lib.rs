@@ -21,14 +21,17 @@ mod fleet;
 #[cfg(test)]
 mod lessons;
 mod receipts;
+#[cfg(test)]
+mod sketch;
+mod standing;
 mod step;
 mod waiting;
 
-pub use candidate::{Candidate, Filtered, Request};
-pub use choose::{Choice, Decision, NoChoice, Reason, choose};
+pub use candidate::{Filtered, Request};
+pub use choose::{Choice, Decision, NoChoice, Reason};
 pub use config::RoutingConfig;
 pub use cost::Terms;
-pub use explain::{Explained, Explanation, explain};
+pub use explain::{Explained, Explanation};
 pub use fleet::{Fleet, FleetWorker, WorkerTraits};
 pub use receipts::{Booking, Pending, Receipt, Receipts};
 pub use step::{Observation, StepCost, StepModel};

@@ -48,6 +48,13 @@ pub struct Receipt {
     number: u64,
 }
 
+impl Receipt {
+    /// Of its worker.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+}
+
 /// The receipts of all workers.
 #[derive(Debug, Default)]
 pub struct Receipts {

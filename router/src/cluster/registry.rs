@@ -268,7 +268,8 @@ impl Registry {
         excluded: &Excluded,
     ) -> Result<Decision, NoChoice> {
         let allowed = |slot| allows(&self.places, excluded, slot);
-        let cached = |slot| matches.blocks(WorkerSlot(slot));
+        let mut held = matches.in_order();
+        let cached = |slot| held(WorkerSlot(slot));
         self.fleet.choose(wanted, cached, allowed, &mut self.rng)
     }
 

@@ -105,8 +105,13 @@ proptest! {
                 }
             }
             for prompt in [hashes(0..BLOCKS), hashes(0..7), hashes(30..BLOCKS)] {
-                let found: Vec<_> = index.matches(&prompt).iter().collect();
+                let matches = index.matches(&prompt);
+                let found: Vec<_> = matches.iter().collect();
                 prop_assert_eq!(found, model.matches(SLOTS, &prompt));
+                let mut held = matches.in_order();
+                for slot in (0..SLOTS).map(WorkerSlot) {
+                    prop_assert_eq!(held(slot), matches.blocks(slot));
+                }
             }
             for slot in 0..SLOTS {
                 prop_assert_eq!(index.blocks_of(WorkerSlot(slot)), model.blocks_of(slot));

@@ -1,6 +1,6 @@
 use super::*;
-use crate::explain;
 use crate::lessons::{BLOCKS, decide, idle, pool, request};
+use crate::sketch::{choose, explain};
 
 #[test]
 fn an_idle_cluster_uses_both_pools() {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sketch::Candidate;
 use crate::{Pending, StepCost};
 use estafette_types::LoadRecord;
 use proptest::prelude::*;
@@ -59,10 +60,12 @@ fn terms(request: &Request, candidate: &Candidate) -> [Terms; 3] {
     let config = RoutingConfig::default();
     let scorer = Scorer::new(request, &config);
     let pressure = scorer.pressure(0.2);
+    let standing = candidate.standing();
+    let candidate = candidate.seen(&standing);
     [
-        scorer.prefill(candidate).under(pressure),
-        scorer.decode(candidate),
-        scorer.aggregated(candidate).under(pressure),
+        scorer.prefill(&candidate).under(pressure),
+        scorer.decode(&candidate),
+        scorer.aggregated(&candidate).under(pressure),
     ]
 }
 

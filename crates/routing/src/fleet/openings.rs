@@ -1,8 +1,8 @@
 //! Which requests find a decode worker, without a look at any of them.
 
-use super::{Fleet, FleetWorker};
+use super::Fleet;
 use crate::Openings;
-use crate::candidate::queue_full;
+use crate::standing::Standing;
 use estafette_types::Role;
 
 impl Fleet {
@@ -10,13 +10,11 @@ impl Fleet {
     /// those.
     pub fn openings(&self, allowed: impl Fn(u32) -> bool) -> Openings {
         let mut openings = Openings::default();
-        for (slot, worker) in self.workers().filter(|(_, worker)| worker.streams()) {
-            if allowed(slot) {
-                let blocks = worker.load.total_blocks;
-                openings.ever = openings.ever.max(blocks);
-                if self.queue_has_room(slot, worker) {
-                    openings.now = openings.now.max(blocks);
-                }
+        for slot in 0..self.standings.len() as u32 {
+            let Some(standing) = self.streams(slot).filter(|_| allowed(slot)) else { continue };
+            openings.ever = openings.ever.max(standing.total_blocks);
+            if !standing.queue_full {
+                openings.now = openings.now.max(standing.total_blocks);
             }
         }
         openings
@@ -24,19 +22,13 @@ impl Fleet {
 
     /// Whether a decode worker could take a leg now.
     pub fn has_opening(&self, slot: u32) -> bool {
-        let open = |worker: &FleetWorker| worker.streams() && self.queue_has_room(slot, worker);
-        self.worker(slot).is_some_and(open)
+        self.streams(slot).is_some_and(|standing| !standing.queue_full)
     }
 
-    fn queue_has_room(&self, slot: u32, worker: &FleetWorker) -> bool {
-        !queue_full(&worker.load, self.receipts.pending(slot), worker.max_waiting())
-    }
-}
-
-impl FleetWorker {
-    /// It is a decode worker that can be chosen.
-    fn streams(&self) -> bool {
-        self.traits.role == Role::Decode && self.can_be_chosen()
+    /// A decode worker that can be chosen.
+    fn streams(&self, slot: u32) -> Option<&Standing> {
+        let (role, standing) = self.standings.get(slot as usize)?.as_ref()?;
+        (*role == Role::Decode && !standing.draining).then_some(standing)
     }
 }
 

@@ -115,11 +115,7 @@ fn a_session_stays_with_its_worker_while_that_is_about_as_good_and_only_then() {
 #[test]
 fn a_worker_that_leaves_moves_only_its_own_sessions() {
     let own = |fleet: &Fleet, session: u64| {
-        fleet
-            .workers()
-            .max_by_key(|(_, w)| affinity(Some(session), w.traits().name_hash))
-            .unwrap()
-            .0
+        fleet.workers().max_by_key(|(_, w)| affinity(session, w.traits().name_hash)).unwrap().0
     };
     let before = named(&[Role::Decode; 5]);
     let mut after = named(&[Role::Decode; 5]);
@@ -149,9 +145,8 @@ fn show(fleet: &mut Fleet, slot: u32, steps: usize, per_token: f64) {
 
 /// Seconds for each token of a step like those of [`show`].
 fn cost_of(fleet: &Fleet, slot: u32) -> f64 {
-    let role = fleet.worker(slot).unwrap().traits().role;
-    let candidates = fleet.candidates(role, &REQUEST, &|_| 0, &|_| true);
-    let step = candidates.iter().find(|candidate| candidate.slot == slot).unwrap().step;
+    let worker = fleet.worker(slot).unwrap();
+    let step = fleet.curves.cost(&worker.step, worker.traits().role, fleet.workers.len());
     step.base / 256.0 + step.per_prefill_token
 }
 

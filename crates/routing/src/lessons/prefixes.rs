@@ -39,7 +39,7 @@ fn the_same_lead_in_queue_is_worth_less_than_a_hit_when_the_pool_is_behind() {
     workers[0].load.waiting_prefill_tokens = 1_500;
     assert_eq!(choice(&workers), Choice::Disaggregated { prefill: 1, decode: 9 });
     for worker in &mut workers {
-        worker.load.waiting_prefill_tokens += 20_000;
+        worker.load.waiting_prefill_tokens += 40_000;
     }
     assert_eq!(choice(&workers), Choice::Disaggregated { prefill: 0, decode: 9 });
 }
