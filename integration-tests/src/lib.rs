@@ -14,6 +14,7 @@ pub mod leg;
 pub mod membership;
 pub mod model;
 pub mod state;
+pub mod story;
 pub mod worker;
 
 use std::time::{Duration, Instant};
