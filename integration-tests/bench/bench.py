@@ -8,6 +8,7 @@ import statistics
 
 import llama_cpp
 import machine
+import router_load
 import serving
 import speed
 
@@ -36,6 +37,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/estafette")
+    parser.add_argument("--against", type=pathlib.Path, nargs="*", default=[], help="router-load: other builds, loaded in turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--patience", type=float, default=30, help="seconds to wait for a quiet moment before each round")
@@ -43,7 +45,8 @@ def arguments():
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--json", type=pathlib.Path, help="write everything here, samples too")
     args = parser.parse_args()
-    for path in [args.model, args.program]:
+    args.tools = ROOT / "target/release/examples"
+    for path in [args.model, args.program, *args.against]:
         if not path.is_file():
             parser.error(f"there is no file {path}")
     return args
@@ -100,12 +103,21 @@ def run_ttft(args):
     return result, [*lines, quiet(result, rounds)]
 
 
-def run_router(args):
-    result = serving.router_cpu(args.program, args.model, args.threads)
-    text = "{prompt_tokens} tokens in, {tokens} out, {requests} requests".format(**result)
-    return result, [f"CPU of the router for each request ({text}), µs", *(
-        f"{kind:16} {1e6 * result[kind]:.0f}" for kind in ["whole", "streamed"]
-    )]
+def run_router_load(args):
+    programs = {"estafette": args.program}
+    programs |= {f"against {path}": path for path in args.against}
+    result = router_load.measure(programs, args.tools, args.model, args.rounds)
+    encoding, out = result["tokenising"], router_load.TOKENS
+    lines = [f"One router under load, mock workers, {encoding['prompt_tokens']} tokens in, {out} out; medians of {args.rounds} rounds"]
+    lines.append(f"of its CPU, tokenising takes {encoding['us']:.0f} µs (measured apart)")
+    lines.append(row("connections", ["CPU each, µs", "first p50/p99, ms", "whole p50/p99, ms", "longest gap p50/p99"]))
+    for name, loads in result["medians"].items():
+        lines.append(f"{name}: milliseconds beyond the steps")
+        for connections, median in loads.items():
+            times = [f"{median[f'{kind}_p50_ms']:.1f} / {median[f'{kind}_p99_ms']:.1f}" for kind in ["first", "whole", "gap"]]
+            cpu = spread([sample["cpu_us"] for sample in result["samples"][name][connections]])
+            lines.append(row(f"{connections}", [cpu, *times]))
+    return result, lines
 
 
 def spread(samples, digits=None):
@@ -125,7 +137,7 @@ def quiet(result, rounds):
     return f"none of the {rounds} rounds was disturbed"
 
 
-PARTS = {"speed": run_speed, "memory": run_memory, "ttft": run_ttft, "router": run_router}
+PARTS = {"speed": run_speed, "memory": run_memory, "ttft": run_ttft, "router-load": run_router_load}
 
 if __name__ == "__main__":
     main()

@@ -62,9 +62,8 @@ def own_seconds() -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a running process, all its threads."""
-    fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    """CPU seconds of a running process, all its threads that have not ended. To the nanosecond, unlike the process's own count."""
+    return sum(int(read(task / "schedstat").split()[0]) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()) / 1e9
 
 
 def memory(pid: int) -> dict[str, int]:

@@ -1,6 +1,5 @@
-"""Whole clusters: memory, time to first token through one pool and through two, CPU of the router."""
+"""Whole clusters: memory, time to first token through one pool and through two."""
 
-import concurrent.futures
 import math
 import pathlib
 import random
@@ -15,7 +14,6 @@ MEMORY_KV_BYTES = 128 << 20
 MEMORY_EXTRA_BYTES = 150_000_000
 # Enough different prompts to write into every block of the pool.
 MEMORY_PROMPTS = 20
-ROUTER_REQUESTS, ROUTER_PROMPT, ROUTER_TOKENS, ROUTER_CLIENTS = 200, 64, 16, 8
 
 
 def prompts(length: int):
@@ -64,19 +62,3 @@ def first_token(program: pathlib.Path, model: pathlib.Path, threads: int, rounds
 
 def own_cpu(cluster: Cluster) -> float:
     return sum(machine.cpu_seconds(pid) for pid in cluster.processes().values())
-
-
-def router_cpu(program: pathlib.Path, model: pathlib.Path, threads: int) -> dict:
-    """CPU seconds of the router for each request, whole and streamed."""
-    llama_cpp.log("CPU of the router")
-    result = {"requests": ROUTER_REQUESTS, "prompt_tokens": ROUTER_PROMPT, "tokens": ROUTER_TOKENS}
-    source = prompts(ROUTER_PROMPT)
-    with Cluster(program, model, 1, threads) as cluster, concurrent.futures.ThreadPoolExecutor(ROUTER_CLIENTS) as pool:
-        router = cluster.processes()["router"]
-        for name, ask in [("whole", cluster.complete), ("streamed", cluster.times)]:
-            work = [next(source) for _ in range(ROUTER_REQUESTS)]
-            ask(next(source), ROUTER_TOKENS)
-            before = machine.cpu_seconds(router)
-            list(pool.map(lambda prompt: ask(prompt, ROUTER_TOKENS), work))
-            result[name] = (machine.cpu_seconds(router) - before) / ROUTER_REQUESTS
-    return result

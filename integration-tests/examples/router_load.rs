@@ -9,6 +9,7 @@
     reason = "a tool for measurements"
 )]
 
+use estafette_integration_tests::story::story;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,8 @@ const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 struct Times {
     first: Duration,
     whole: Duration,
+    /// The longest between two reads after the first token.
+    gap: Duration,
     tokens: usize,
 }
 
@@ -52,11 +55,13 @@ async fn main() {
     };
     println!(
         "{{\"connections\": {connections}, \"requests\": {requests}, \"first_p50_ms\": {:.3}, \"first_p99_ms\": {:.3}, \
-         \"whole_p50_ms\": {:.3}, \"whole_p99_ms\": {:.3}}}",
+         \"whole_p50_ms\": {:.3}, \"whole_p99_ms\": {:.3}, \"gap_p50_ms\": {:.3}, \"gap_p99_ms\": {:.3}}}",
         milliseconds(|t| t.first, 50),
         milliseconds(|t| t.first, 99),
         milliseconds(|t| t.whole, 50),
         milliseconds(|t| t.whole, 99),
+        milliseconds(|t| t.gap, 50),
+        milliseconds(|t| t.gap, 99),
     );
 }
 
@@ -80,12 +85,13 @@ async fn client(
 
 /// No two have a common beginning, so nothing is cached.
 fn request(number: usize, words: usize, tokens: usize) -> Vec<u8> {
-    let mut prompt = format!("Story {number}:");
-    (0..words)
-        .for_each(|i| prompt.push_str([" the", " quick", " runner", " hands", " over"][i % 5]));
-    let body = format!(
-        "{{\"prompt\": \"{prompt}\", \"max_tokens\": {tokens}, \"ignore_eos\": true, \"stream\": true}}"
-    );
+    let body = serde_json::json!({
+        "prompt": story(number as u64, words),
+        "max_tokens": tokens,
+        "ignore_eos": true,
+        "stream": true,
+    });
+    let body = body.to_string();
     let length = body.len();
     let head =
         format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
@@ -95,16 +101,21 @@ fn request(number: usize, words: usize, tokens: usize) -> Vec<u8> {
 async fn answer(stream: &mut TcpStream, request: &[u8]) -> Times {
     let began = Instant::now();
     stream.write_all(request).await.unwrap();
-    let (mut seen, mut first) = (Vec::new(), None);
+    let (mut seen, mut first, mut last) = (Vec::with_capacity(16 << 10), None, began);
+    let mut gap = Duration::ZERO;
     while !seen.ends_with(LAST_CHUNK) {
         assert!(stream.read_buf(&mut seen).await.unwrap() > 0, "the router closed the connection");
-        if first.is_none() && find(&seen, b"data: ").next().is_some() {
-            first = Some(began.elapsed());
+        let now = Instant::now();
+        if first.is_some() {
+            gap = gap.max(now - last);
+        } else if find(&seen, b"data: ").next().is_some() {
+            first = Some(now - began);
         }
+        last = now;
     }
     // The last two events are the reason and the end.
     let tokens = find(&seen, b"data: ").count() - 2;
-    Times { first: first.unwrap(), whole: began.elapsed(), tokens }
+    Times { first: first.unwrap(), whole: last - began, gap, tokens }
 }
 
 fn find<'a>(text: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = usize> + 'a {

@@ -15,6 +15,7 @@ pub mod membership;
 pub mod model;
 pub mod process;
 pub mod state;
+pub mod story;
 pub mod worker;
 
 use std::time::{Duration, Instant};

@@ -8,6 +8,7 @@ use estafette_proto::v1;
 use estafette_tokenizer::{Detokenizer, StopMatcher};
 use estafette_types::{ErrorCode, FinishReason, Limits, Usage};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 /// A step of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,8 +53,16 @@ impl Answer {
     /// # Errors
     /// Why there is no answer, or none any more.
     pub(crate) async fn next(&mut self) -> Result<AnswerPart, RequestError> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`Answer::next`] for those that wait for several at once.
+    pub(crate) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<AnswerPart, RequestError>> {
         loop {
-            let event = self.generation.next().await.unwrap_or_else(|| {
+            let event = ready!(self.generation.poll_next(cx)).unwrap_or_else(|| {
                 Err(RequestError::new(ErrorCode::Internal, "an answer ended without a last event"))
             })?;
             match event {
@@ -64,12 +73,12 @@ impl Answer {
                         self.generation.stop();
                     }
                     if let Some((text, token)) = part {
-                        return Ok(AnswerPart::Piece { text, token });
+                        return Poll::Ready(Ok(AnswerPart::Piece { text, token }));
                     }
                 }
                 GenerationEvent::Finished { reason, usage } => {
                     let (text, reason) = self.text.finish(reason);
-                    return Ok(AnswerPart::End { text, reason, usage });
+                    return Poll::Ready(Ok(AnswerPart::End { text, reason, usage }));
                 }
             }
         }

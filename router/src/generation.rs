@@ -1,12 +1,15 @@
 //! One answer on the workers: chooses them, runs both legs, puts their tokens in order, and counts what was done.
 //!
-//! A task of its own, so that the count survives a client that goes away: when the [`Generation`] is dropped the legs are
-//! cancelled at once, and the task waits for the workers' last words.
+//! Whoever asks for the tokens also runs the work, in one task: a token goes from the worker's connection to the client's
+//! without waking anybody between them. The work becomes a task of its own when nobody asks any more: when the [`Generation`]
+//! is dropped, so that the legs are cancelled at once and the workers' last words are counted, and at the request's deadline,
+//! which holds also for a client that does not read.
 
 mod attempt;
 mod fault;
 mod order;
 mod usage;
+mod work;
 
 use crate::cluster::{Cluster, Excluded};
 use crate::error::RequestError;
@@ -15,12 +18,15 @@ use attempt::{Attempt, Outcome, Progress};
 use estafette_proto::v1;
 use estafette_types::{ErrorCode, FinishReason, Usage};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::Instrument;
 use tracing::field::Empty;
 use usage::Spent;
+use work::{Work, Worked};
 
 /// Events that may wait for a client that reads slowly; the workers' own queues hold the rest.
 const EVENT_QUEUE: usize = 64;
@@ -47,15 +53,17 @@ pub(crate) enum GenerationEvent {
 #[derive(Debug)]
 pub(crate) struct Generation {
     events: mpsc::Receiver<Result<GenerationEvent, RequestError>>,
+    /// Dropped before `work`, which then knows that nobody listens.
     stop: Option<oneshot::Sender<()>>,
+    work: Work,
 }
 
 impl Generation {
-    /// Starts `request` on the workers of `cluster`, when its turn has come.
+    /// `request` on the workers of `cluster`, when its turn has come. It starts when it is first asked for its next event.
     pub(crate) fn start(cluster: Arc<Cluster>, request: AnswerRequest, turn: Turn) -> Self {
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         let (stop, stopped) = oneshot::channel();
-        let span = tracing::info_span!(
+        let span = tracing::debug_span!(
             "request",
             id = %request.id,
             prompt_tokens = request.prompt.tokens.len(),
@@ -66,13 +74,29 @@ impl Generation {
             expected_first_token_ms = Empty,
         );
         let client = Client { events, stop: stopped, turn };
-        tokio::spawn(drive(cluster, request, client).instrument(span));
-        Self { events: received, stop: Some(stop) }
+        let deadline = request.deadline;
+        let work = Work::new(drive(cluster, request, client).instrument(span), deadline);
+        Self { events: received, stop: Some(stop), work }
     }
 
     /// The next event; `None` after the last one.
-    pub(crate) async fn next(&mut self) -> Option<Result<GenerationEvent, RequestError>> {
-        self.events.recv().await
+    pub(crate) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<GenerationEvent, RequestError>>> {
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => return Poll::Ready(Some(event)),
+                Err(TryRecvError::Disconnected) => return Poll::Ready(None),
+                Err(TryRecvError::Empty) => {}
+            }
+            match self.work.poll(cx) {
+                Worked::Here(Poll::Ready(())) => {}
+                Worked::Here(Poll::Pending) if self.events.is_empty() => return Poll::Pending,
+                Worked::Here(Poll::Pending) => {}
+                Worked::Elsewhere => return Poll::Ready(ready!(self.events.poll_recv(cx))),
+            }
+        }
     }
 
     /// No more tokens are wanted. The last event still comes, with the count of everything that was done.
@@ -131,8 +155,12 @@ struct Client {
 impl Client {
     /// False when nobody listens any more.
     async fn token(&self, token: v1::Token) -> bool {
-        self.turn.pass();
-        self.events.send(Ok(GenerationEvent::Token(token))).await.is_ok()
+        // There is room nearly always, and taking it needs no turn in a queue.
+        match self.events.try_send(Ok(GenerationEvent::Token(token))) {
+            Ok(()) => true,
+            Err(TrySendError::Full(event)) => self.events.send(event).await.is_ok(),
+            Err(TrySendError::Closed(_)) => false,
+        }
     }
 }
 
@@ -206,3 +234,6 @@ async fn attempts(
     Err(last_error
         .unwrap_or_else(|| RequestError::new(ErrorCode::NoWorker, "no worker is left to try")))
 }
+
+#[cfg(test)]
+mod tests;

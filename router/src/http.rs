@@ -7,6 +7,7 @@ mod format;
 mod generate;
 mod info;
 mod options;
+mod parts;
 mod reply;
 mod respond;
 mod serve;

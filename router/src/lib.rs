@@ -5,9 +5,9 @@
 //! never on the way of the KV.
 //!
 //! ```text
-//! http, grpc ─▶ app (admit, tokenise) ─▶ generation (attempt, order, usage) ─▶ worker_client ══ workers
-//!      ▲                                     │ chooses                                           │
-//!      └──────────── answer (text) ◀─────────┘ cluster ◀── membership, follow ◀══════════════════┘
+//! http, grpc ─▶ app (admit, tokenise) ─▶ generation (work, attempt, order, usage) ─▶ worker_client ══ workers
+//!      ▲                                     │ chooses                                                 │
+//!      └──────────── answer (text) ◀─────────┘ cluster ◀── membership, follow ◀════════════════════════┘
 //! ```
 #![forbid(unsafe_code)]
 

@@ -30,22 +30,23 @@ pub(crate) struct WorkerProcess {
 
 pub(crate) fn router(args: RouterProcess) -> Result<()> {
     let settings = args.settings.check()?;
-    serve(&args.supervised, |stop| estafette_router::run(settings, stop))
+    serve(&args.supervised, router_threads(), |stop| estafette_router::run(settings, stop))
 }
 
 pub(crate) fn prefill_worker(args: WorkerProcess) -> Result<()> {
     let settings = args.settings.check()?;
-    serve(&args.supervised, |stop| estafette_prefill_worker::run(settings, stop))
+    serve(&args.supervised, SOCKET_THREADS, |stop| estafette_prefill_worker::run(settings, stop))
 }
 
 pub(crate) fn decode_worker(args: WorkerProcess) -> Result<()> {
     let settings = args.settings.check()?;
-    serve(&args.supervised, |stop| estafette_decode_worker::run(settings, stop))
+    serve(&args.supervised, SOCKET_THREADS, |stop| estafette_decode_worker::run(settings, stop))
 }
 
 /// Runs `process` until it ends; `stop` turns true at the first signal.
 fn serve<F, E>(
     supervised: &Supervised,
+    threads: usize,
     process: impl FnOnce(watch::Receiver<bool>) -> F,
 ) -> Result<()>
 where
@@ -53,7 +54,7 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     estafette_telemetry::init_logging(log_filter().as_deref());
-    let runtime = runtime()?;
+    let runtime = runtime(threads)?;
     let outcome = runtime.block_on(async {
         let (stopper, stop) = watch::channel(false);
         tokio::spawn(stop_on_signal(stopper, supervised.exit_with_parent));
@@ -65,10 +66,19 @@ where
     outcome.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// Two threads for sockets: on small machines the rest belongs to the kernels.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+/// Threads of a process that does little but talk: on small machines the rest belongs to the kernels.
+pub(crate) const SOCKET_THREADS: usize = 2;
+
+/// Half of the cores. On two cores one thread answers as many requests as two do, with less CPU and shorter tails: two would
+/// hand work back and forth, and wait for cores that workers and clients want too.
+fn router_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).max(1)
+}
+
+/// A runtime with so many threads.
+pub(crate) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(threads)
         .enable_all()
         .build()
         .context("cannot start the runtime")

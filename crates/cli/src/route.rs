@@ -1,6 +1,6 @@
 //! `estafette route explain`: why a running router would send a prompt where it would send it.
 
-use crate::process::runtime;
+use crate::process::{SOCKET_THREADS, runtime};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use estafette_proto::v1::routing_client::RoutingClient;
@@ -37,7 +37,7 @@ pub(crate) struct ExplainArgs {
 
 pub(crate) fn run(command: RouteCommand) -> Result<()> {
     let RouteCommand::Explain(args) = command;
-    let explanation = runtime()?.block_on(ask(args))?;
+    let explanation = runtime(SOCKET_THREADS)?.block_on(ask(args))?;
     print(&explanation);
     Ok(())
 }

@@ -7,7 +7,7 @@
 mod children;
 mod ready;
 
-use crate::process::runtime;
+use crate::process::{SOCKET_THREADS, runtime};
 use anyhow::{Context, Result, anyhow, bail};
 use children::{Child, Children};
 use clap::Args;
@@ -63,7 +63,7 @@ pub(crate) fn run(args: UpArgs) -> Result<()> {
         TcpListener::bind(address)
             .map_err(|error| anyhow!("cannot listen on {address} for {what}: {error}"))?;
     }
-    runtime()?.block_on(supervise(args))
+    runtime(SOCKET_THREADS)?.block_on(supervise(args))
 }
 
 /// Finds bad flags before any process starts, in the words of the process that would refuse them; each once.

@@ -11,11 +11,13 @@ mod clock;
 mod detokenizer;
 mod error;
 mod json;
+mod merger;
 mod pre_tokenizer;
 mod special;
 mod stop;
 mod tokenizer;
 mod vocabulary;
+mod words;
 
 pub use chat::{ChatMessage, ChatRequest};
 pub use detokenizer::Detokenizer;

@@ -27,6 +27,8 @@ pub(crate) struct Preparation {
     /// The normalizer leaves no fewer bytes than a text's own divided by this.
     pub(crate) shrinks: usize,
     pub(crate) pre_tokenizer: PreTokenizerWrapper,
+    /// It cuts by GPT-2's expression alone: `true` after every digit was cut off, `false` as the text is.
+    pub(crate) gpt2_digits: Option<bool>,
     /// A piece that is a token is that token, also where merging would not lead to it.
     pub(crate) ignore_merges: bool,
     /// Texts begin with BOS when the file does not say whether they do, as in llama.cpp.
@@ -40,13 +42,17 @@ impl Preparation {
             normalizer: None,
             shrinks: 1,
             pre_tokenizer,
+            gpt2_digits: None,
             ignore_merges: false,
             bos_by_default: false,
         };
         match name {
             // Every digit on its own, then GPT-2's expression, which `ByteLevel` brings.
-            "smollm" => Ok(plain(sequence(vec![Digits::new(true).into(), gpt2()]))),
-            "gpt-2" | "default" => Ok(plain(gpt2())),
+            "smollm" => {
+                let cut = sequence(vec![Digits::new(true).into(), gpt2()]);
+                Ok(Self { gpt2_digits: Some(true), ..plain(cut) })
+            }
+            "gpt-2" | "default" => Ok(Self { gpt2_digits: Some(false), ..plain(gpt2()) }),
             "llama-bpe" | "llama3" => {
                 Ok(Self { ignore_merges: true, bos_by_default: true, ..plain(by(LLAMA3)?) })
             }

@@ -2,28 +2,13 @@
 
 use crate::chat::{ChatRequest, ChatTemplate};
 use crate::error::TokenizerError;
+use crate::merger::Merger;
 use crate::pre_tokenizer::Preparation;
 use crate::special::{Segment, Specials};
 use crate::vocabulary::{Kind, Vocabulary};
 use estafette_gguf::GgufFile;
 use estafette_types::TokenId;
 use std::borrow::Cow;
-use tokenizers::models::bpe::BPE;
-use tokenizers::{
-    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
-};
-
-/// Words whose tokens each thread remembers: no lock, and nothing is ever dropped. It saves a seventh of the work on ordinary
-/// text; words chosen to fill it take 32 MB of a thread.
-const CACHED_WORDS: usize = 4000;
-
-type Merger = TokenizerImpl<
-    BPE,
-    NormalizerWrapper,
-    PreTokenizerWrapper,
-    PostProcessorWrapper,
-    DecoderWrapper,
->;
 
 /// Text to tokens and back. Shared by all requests; nothing in it changes.
 #[derive(Debug)]
@@ -58,7 +43,7 @@ impl Tokenizer {
         let shrinks = preparation.shrinks;
         let mut vocabulary = Vocabulary::read(file, preparation.bos_by_default)?;
         let longest = vocabulary.bytes.iter().map(Vec::len).max().unwrap_or(0);
-        let merger = merger(&mut vocabulary, preparation)?;
+        let merger = Merger::new(&mut vocabulary, preparation)?;
         let specials = specials(&vocabulary)?;
         const TEMPLATE: &str = "tokenizer.chat_template";
         let template = match file.value(TEMPLATE) {
@@ -88,7 +73,7 @@ impl Tokenizer {
     /// When the library refuses the text.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
         let mut tokens = Vec::new();
-        self.merge(text, &mut tokens)?;
+        self.merger.encode(text, &mut tokens)?;
         Ok(tokens)
     }
 
@@ -133,19 +118,10 @@ impl Tokenizer {
                         Some(mark) => Cow::Owned(text.replace(mark, "")),
                         None => Cow::Borrowed(text),
                     };
-                    self.merge(&whole, tokens)?;
+                    self.merger.encode(&whole, tokens)?;
                 }
             }
         }
-        Ok(())
-    }
-
-    fn merge(&self, text: &str, tokens: &mut Vec<TokenId>) -> Result<(), TokenizerError> {
-        let encoding = self
-            .merger
-            .encode_fast(text, false)
-            .map_err(|error| TokenizerError::Encode(error.to_string()))?;
-        tokens.extend_from_slice(encoding.get_ids());
         Ok(())
     }
 
@@ -185,28 +161,6 @@ impl Tokenizer {
         let bytes: Vec<u8> = shown.flat_map(|id| self.token_bytes(*id)).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
-}
-
-fn merger(vocabulary: &mut Vocabulary, preparation: Preparation) -> Result<Merger, TokenizerError> {
-    let damaged = |error: tokenizers::Error| TokenizerError::Vocabulary(error.to_string());
-    // The merger knows no special token, so that no plain text can become one.
-    let ids: tokenizers::models::bpe::Vocab = (0..)
-        .zip(vocabulary.texts.drain(..))
-        .zip(&vocabulary.kinds)
-        .filter(|(_, kind)| **kind == Kind::Normal)
-        .map(|((id, text), _)| (text, id))
-        .collect();
-    let merges = std::mem::take(&mut vocabulary.merges);
-    let bpe = BPE::builder()
-        .vocab_and_merges(ids, merges)
-        .ignore_merges(preparation.ignore_merges)
-        .cache_capacity(CACHED_WORDS)
-        .build()
-        .map_err(damaged)?;
-    let mut merger = Merger::new(bpe);
-    merger.with_pre_tokenizer(Some(preparation.pre_tokenizer));
-    merger.with_normalizer(preparation.normalizer).map_err(damaged)?;
-    Ok(merger)
 }
 
 fn specials(vocabulary: &Vocabulary) -> Result<Specials, TokenizerError> {

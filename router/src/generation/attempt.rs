@@ -19,6 +19,7 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How an attempt ended.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each attempt, moved once")]
 pub(super) enum Outcome {
     /// In the regular way, or because the client stopped it.
     Ended { reason: FinishReason, usage: Usage },
@@ -150,16 +151,22 @@ impl<'a> Attempt<'a> {
 
     /// Delivers tokens until the decode leg has ended.
     async fn follow(&mut self, client: &mut Client) -> Result<FinishReason, Blame> {
+        // One timer for all tokens.
+        let overdue = sleep_until(self.deadline.into());
+        tokio::pin!(overdue);
         loop {
             if !self.deliver(client).await? {
                 return Ok(FinishReason::Cancelled);
+            }
+            if overdue.deadline() != self.deadline.into() {
+                overdue.as_mut().reset(self.deadline.into());
             }
             let seen = tokio::select! {
                 biased;
                 _ = &mut client.stop => Seen::Stopped,
                 event = next(&mut self.prefill) => Seen::Prefill(event),
                 event = next(&mut self.decode) => Seen::Decode(event),
-                () = sleep_until(self.deadline.into()) => Seen::Overdue,
+                () = &mut overdue => Seen::Overdue,
             };
             match seen {
                 Seen::Stopped => return Ok(FinishReason::Cancelled),
@@ -182,6 +189,9 @@ impl<'a> Attempt<'a> {
             let since = now - self.progress.last_token;
             let first = self.progress.order.delivered() == 1;
             (if first { &metrics.ttft } else { &metrics.itl }).record(since);
+            if first {
+                client.turn.pass();
+            }
             self.progress.last_token = now;
             match timeout_at(self.request.deadline.into(), client.token(token)).await {
                 Ok(true) => {}

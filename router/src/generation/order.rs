@@ -21,6 +21,8 @@ pub(super) struct Gap {
 #[derive(Debug, Default)]
 pub(super) struct Order {
     next: u32,
+    /// The next one, when it is there: nearly always the only token that is.
+    head: Option<Token>,
     early: BTreeMap<u32, Token>,
 }
 
@@ -32,7 +34,7 @@ impl Order {
 
     /// As it is for the same answer from other workers: what was delivered stays so, what came too early comes again.
     pub(super) fn resumed(self) -> Self {
-        Self { next: self.next, early: BTreeMap::new() }
+        Self { next: self.next, ..Self::default() }
     }
 
     /// Takes a token; [`Order::pop`] then gives what can be delivered.
@@ -40,7 +42,9 @@ impl Order {
     /// # Errors
     /// When too many tokens wait for one that does not come.
     pub(super) fn push(&mut self, token: Token) -> Result<(), Gap> {
-        if token.index >= self.next {
+        if token.index == self.next {
+            self.head.get_or_insert(token);
+        } else if token.index > self.next {
             self.early.entry(token.index).or_insert(token);
         }
         if self.early.len() > WAITING_MAX { Err(Gap { missing: self.next }) } else { Ok(()) }
@@ -48,8 +52,9 @@ impl Order {
 
     /// The next token, if it is there.
     pub(super) fn pop(&mut self) -> Option<Token> {
-        let token = self.early.remove(&self.next)?;
+        let token = self.head.take()?;
         self.next += 1;
+        self.head = self.early.remove(&self.next);
         Some(token)
     }
 
@@ -58,7 +63,11 @@ impl Order {
     /// # Errors
     /// When some still wait for one that is missing.
     pub(super) fn finish(&self) -> Result<(), Gap> {
-        if self.early.is_empty() { Ok(()) } else { Err(Gap { missing: self.next }) }
+        if self.head.is_none() && self.early.is_empty() {
+            Ok(())
+        } else {
+            Err(Gap { missing: self.next })
+        }
     }
 }
 

@@ -2,12 +2,15 @@
 
 use super::format::{Names, UsageBody};
 use crate::error::RequestError;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::{BufMut, Bytes, BytesMut};
 use estafette_types::ErrorCode;
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use serde_json::json;
+use std::convert::Infallible;
 
 /// When a client that was turned away may come back.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -70,31 +73,23 @@ impl IntoResponse for RequestError {
     }
 }
 
-/// A stream of events as a response. `events` are whole events, made by [`event`].
-pub(super) fn event_stream<S>(events: S) -> Response
-where
-    S: futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
-{
+/// A stream of events as a response. Each piece holds whole events, made by [`write_event`] and [`write_chunk`].
+pub(super) fn event_stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),
         // Proxies that would collect the stream first are asked not to.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    (headers, Body::from_stream(events)).into_response()
+    (headers, Body::from_stream(pieces.map(Ok::<_, Infallible>))).into_response()
 }
 
-/// One event that carries `value`.
-pub(super) fn event(value: &impl Serialize) -> Bytes {
-    let mut out = b"data: ".to_vec();
-    match serde_json::to_writer(&mut out, value) {
-        Ok(()) => out.extend_from_slice(b"\n\n"),
-        Err(error) => {
-            tracing::error!(%error, "an event cannot be written as JSON");
-            out.clear();
-        }
-    }
-    out.into()
+/// Adds one event that carries `value`.
+pub(super) fn write_event(out: &mut BytesMut, value: &impl Serialize) {
+    let before = out.len();
+    out.extend_from_slice(b"data: ");
+    let written = serde_json::to_writer(out.writer(), value);
+    end_event(out, before, b"\n\n", written);
 }
 
 /// What all chunks of one stream begin with, up to their choices: written once.
@@ -106,29 +101,39 @@ pub(super) fn chunk_head(names: &Names, object: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A chunk as an event; `usage` when the client has asked for it, which is null in all but the last chunk.
-pub(super) fn chunk_event(
+/// Adds a chunk as an event; `usage` when the client has asked for it, which is null in all but the last chunk.
+pub(super) fn write_chunk(
+    out: &mut BytesMut,
     head: &[u8],
     choices: &[impl Serialize],
     usage: Option<Option<UsageBody>>,
-) -> Bytes {
-    let mut out = Vec::with_capacity(head.len() + 256);
+) {
+    let before = out.len();
     out.extend_from_slice(head);
-    let written = serde_json::to_writer(&mut out, choices).and_then(|()| {
+    let written = serde_json::to_writer(out.writer(), choices).and_then(|()| {
         usage.map_or(Ok(()), |usage| {
             out.extend_from_slice(b",\"usage\":");
-            serde_json::to_writer(&mut out, &usage)
+            serde_json::to_writer(out.writer(), &usage)
         })
     });
+    end_event(out, before, b"}\n\n", written);
+}
+
+/// Ends the event that began at `before` with `last`, or takes it out when it could not be written.
+fn end_event(
+    out: &mut BytesMut,
+    before: usize,
+    last: &[u8],
+    written: Result<(), serde_json::Error>,
+) {
     match written {
-        Ok(()) => out.extend_from_slice(b"}\n\n"),
+        Ok(()) => out.extend_from_slice(last),
         Err(error) => {
             tracing::error!(%error, "an event cannot be written as JSON");
-            out.clear();
+            out.truncate(before);
         }
     }
-    out.into()
 }
 
 /// The event that ends a stream.
-pub(super) const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";

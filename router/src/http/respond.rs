@@ -2,21 +2,24 @@
 
 use super::format::{Format, Names, UsageBody, WholeAnswer, total};
 use super::options::Delivery;
-use super::reply::{DONE, ErrorBody, chunk_event, chunk_head, event, event_stream, json};
+use super::parts::Parts;
+use super::reply::{DONE, ErrorBody, chunk_head, event_stream, json, write_chunk, write_event};
 use crate::answer::{Answer, AnswerPart};
 use crate::app::Admitted;
 use crate::error::RequestError;
-use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
 use estafette_types::Usage;
 use futures_util::future::try_join_all;
-use futures_util::stream::{self, SelectAll, StreamExt};
+use futures_util::stream::poll_fn as poll_stream;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+/// Events of about so many bytes go out in one piece when they are there at once.
+const READY_BYTES: usize = 16 << 10;
 
 /// Sends `answers`, `delivery.choices` to each prompt.
 pub(super) async fn respond<F: Format>(
@@ -75,21 +78,6 @@ fn envelope(names: &Names, object: &str, choices: &[Value]) -> Value {
     })
 }
 
-type Parts = SelectAll<
-    Pin<Box<dyn stream::Stream<Item = (usize, Result<AnswerPart, RequestError>)> + Send>>,
->;
-
-/// The parts of an answer; nothing after its end.
-fn parts(index: usize, answer: Answer) -> Parts {
-    let parts = stream::unfold(Some(answer), move |answer| async move {
-        let mut answer = answer?;
-        let part = answer.next().await;
-        let more = matches!(part, Ok(AnswerPart::Piece { .. }));
-        Some(((index, part), more.then_some(answer)))
-    });
-    stream::select_all([Box::pin(parts) as Pin<Box<dyn stream::Stream<Item = _> + Send>>])
-}
-
 async fn streamed<F: Format>(
     mut admitted: Admitted,
     answers: Vec<Answer>,
@@ -98,10 +86,9 @@ async fn streamed<F: Format>(
     format: F,
 ) -> Response {
     let count = answers.len();
-    let mut all = Parts::new();
-    answers.into_iter().enumerate().for_each(|(i, answer)| all.extend(parts(i, answer)));
+    let mut parts = Parts::new(answers);
     // The status line waits for the first part: an error before it has a status of its own.
-    let first = match all.next().await {
+    let first = match poll_fn(|cx| parts.poll_next(cx)).await {
         Some((_, Err(error))) => {
             admitted.ended(Some(&error));
             return error.into_response();
@@ -115,28 +102,14 @@ async fn streamed<F: Format>(
         delivery,
         usages: vec![Usage::default(); count],
         offsets: vec![0; count],
-        ready: VecDeque::new(),
+        ready: BytesMut::new(),
         over: false,
     };
     (0..count).for_each(|i| events.open(i));
     if let Some((i, part)) = first {
         events.take(i, part);
     }
-    let state = (events, all);
-    event_stream(stream::unfold(state, |(mut events, mut all)| async move {
-        loop {
-            if let Some(bytes) = events.ready.pop_front() {
-                return Some((Ok::<Bytes, Infallible>(bytes), (events, all)));
-            }
-            if events.over {
-                return None;
-            }
-            match all.next().await {
-                Some((i, part)) => events.take(i, part),
-                None => events.close(),
-            }
-        }
-    }))
+    event_stream(poll_stream(move |cx| events.poll_next(&mut parts, cx)))
 }
 
 /// Turns parts into events.
@@ -149,11 +122,28 @@ struct Events<F> {
     usages: Vec<Usage>,
     /// Characters of each choice so far.
     offsets: Vec<usize>,
-    ready: VecDeque<Bytes>,
+    /// Whole events that are to be sent.
+    ready: BytesMut,
     over: bool,
 }
 
 impl<F: Format> Events<F> {
+    /// All events that are there, in one piece; `None` after the last ones.
+    fn poll_next(&mut self, parts: &mut Parts, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while !self.over && self.ready.len() < READY_BYTES {
+            match parts.poll_next(cx) {
+                Poll::Ready(Some((i, part))) => self.take(i, part),
+                Poll::Ready(None) => self.close(),
+                Poll::Pending => break,
+            }
+        }
+        match (self.ready.is_empty(), self.over) {
+            (false, _) => Poll::Ready(Some(self.ready.split().freeze())),
+            (true, true) => Poll::Ready(None),
+            (true, false) => Poll::Pending,
+        }
+    }
+
     fn open(&mut self, index: usize) {
         if let Some(choice) = self.format.opening(index) {
             self.chunk(&[choice], None);
@@ -162,15 +152,15 @@ impl<F: Format> Events<F> {
 
     fn chunk(&mut self, choices: &[impl Serialize], usage: Option<UsageBody>) {
         let usage = self.delivery.include_usage.then_some(usage);
-        self.ready.push_back(chunk_event(&self.head, choices, usage));
+        write_chunk(&mut self.ready, &self.head, choices, usage);
     }
 
     fn take(&mut self, index: usize, part: Result<AnswerPart, RequestError>) {
         match part {
             Ok(AnswerPart::Piece { text, token }) => {
                 let choice = self.format.piece(index, &text, Some(&token), self.offsets[index]);
-                self.offsets[index] += text.chars().count();
                 self.chunk(&[choice], None);
+                self.offsets[index] += text.chars().count();
             }
             Ok(AnswerPart::End { text, reason, usage }) => {
                 if !text.is_empty() {
@@ -182,7 +172,7 @@ impl<F: Format> Events<F> {
             }
             Err(error) => {
                 self.admitted.ended(Some(&error));
-                self.ready.push_back(event(&ErrorBody::from(&error)));
+                write_event(&mut self.ready, &ErrorBody::from(&error));
                 self.over = true;
             }
         }
@@ -194,7 +184,7 @@ impl<F: Format> Events<F> {
             let usage = total(&self.usages, self.delivery.choices);
             self.chunk(&[(); 0], Some(usage.into()));
         }
-        self.ready.push_back(DONE);
+        self.ready.extend_from_slice(DONE);
         self.admitted.ended(None);
         self.over = true;
     }
