@@ -11,9 +11,11 @@ import machine
 import router_load
 import serving
 import speed
+import truth
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TTFT_BAR = 1.05
+TRUTH_BAR = 0.15
 
 
 def main():
@@ -42,7 +44,9 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--patience", type=float, default=30, help="seconds to wait for a quiet moment before each round")
     parser.add_argument("--all-formats", action="store_true", help="also llama.cpp's own best formats, Q4_0 and Q8_0")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[part for part in PARTS if part != "truth"])
+    parser.add_argument("--requests", type=int, default=80, help="of each trace of the part `truth`")
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.6, 0.65, 0.7], help="of the part `truth`: shares of what the cluster can take")
     parser.add_argument("--json", type=pathlib.Path, help="write everything here, samples too")
     args = parser.parse_args()
     args.tools = ROOT / "target/release/examples"
@@ -120,6 +124,20 @@ def run_router_load(args):
     return result, lines
 
 
+def run_truth(args):
+    rows = truth.measure(args.program, args.model, args.threads, args.requests, args.loads, args.rounds, args.patience)
+    lines = [f"Simulated and real time to first token, {args.requests} requests a trace, ms (bar: within {TRUTH_BAR:.0%})"]
+    for result in rows:
+        what = "{shape}, seed {seed}, load {load:.2f}, {rate:.2f}/s".format(**result)
+        cells = [f"{key} {result['simulated'][key]:.0f} / {result['real'][key]:.0f} = {result['ratio'][key]:.2f}" for key in truth.FIGURES]
+        missed = any(abs(result["ratio"][key] - 1) > TRUTH_BAR for key in truth.FIGURES[:2])
+        verdict = "MISSED" if missed else "met"
+        if result["foreign_cores"] > machine.DISTURBED_CORES:
+            verdict = f"proves nothing, others kept {result['foreign_cores']:.2f} cores busy"
+        lines.append(f"{what}: {', '.join(cells)}: {verdict}")
+    return rows, lines
+
+
 def spread(samples, digits=None):
     """`median (lowest to highest)`."""
     median = statistics.median(samples)
@@ -137,7 +155,13 @@ def quiet(result, rounds):
     return f"none of the {rounds} rounds was disturbed"
 
 
-PARTS = {"speed": run_speed, "memory": run_memory, "ttft": run_ttft, "router-load": run_router_load}
+PARTS = {
+    "speed": run_speed,
+    "memory": run_memory,
+    "ttft": run_ttft,
+    "router-load": run_router_load,
+    "truth": run_truth,
+}
 
 if __name__ == "__main__":
     main()

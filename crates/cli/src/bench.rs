@@ -1,6 +1,8 @@
 //! `estafette bench`: the engine alone, without sockets, as llama-bench measures llama.cpp.
 //!
-//! Prints one JSON line for each measurement, so that a script can interleave runs of several engines.
+//! With `--fit`, single steps instead, for the simulator. Else prints one JSON line for each measurement, so that a script can interleave runs of several engines.
+
+mod fit;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -29,11 +31,13 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value_t = 16)]
     batch: u32,
     /// How often each is measured.
-    #[arg(long, default_value_t = 3)]
-    repetitions: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
     /// Kernel tier; the best this processor has by default.
     #[arg(long)]
     kernel_tier: Option<String>,
+    #[command(flatten)]
+    fit: fit::FitArgs,
 }
 
 /// Room for the largest measurement.
@@ -45,6 +49,9 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
     let tier = Tier::choose(args.kernel_tier.as_deref()).context("`--kernel-tier`")?;
     let threads = if args.threads == 0 { available_threads() } else { args.threads };
     let backend = BackendOptions::Cpu { tier, threads, shared_pool: false };
+    if let Some(path) = &args.fit.fit {
+        return fit::run(&args.fit, &model, backend, args.repetitions, path);
+    }
     let max_rows = args.prompt.max(args.batch);
     let options = BenchOptions { backend, kv_bytes: KV_BYTES, max_rows, max_seqs: args.batch };
     let mut bench = Bench::new(&model, options)?;

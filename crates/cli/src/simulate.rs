@@ -66,6 +66,10 @@ struct ClusterFlags {
     /// Step times from a JSON file instead of a preset.
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     step_times: Option<PathBuf>,
+    /// Workers that compute on the same cores, and are slower while others of them compute: the first so many, prefill
+    /// workers first, then the next.
+    #[arg(long, default_value_t = 1)]
+    workers_per_host: u32,
     /// Blocks of a worker's pool; what its memory holds by default.
     #[arg(long)]
     kv_blocks: Option<u32>,
@@ -84,6 +88,9 @@ struct ClusterFlags {
     /// Sequences that wait on a worker.
     #[arg(long, default_value_t = 256)]
     max_waiting: u32,
+    /// How long a message takes between router and worker, or between workers.
+    #[arg(long, default_value = "500us", value_parser = parse_duration)]
+    message_latency: Duration,
     /// How old cache events and load records are when they reach the router.
     #[arg(long, default_value = "10ms", value_parser = parse_duration)]
     event_delay: Duration,
@@ -93,6 +100,9 @@ struct ClusterFlags {
     /// What a worker's link carries in a second.
     #[arg(long, default_value = "50GB")]
     link_bandwidth: ByteSize,
+    /// Groups of layers that are handed off apart.
+    #[arg(long, default_value_t = 16)]
+    layer_groups: u32,
     /// A prompt whose KV has not come within this time is computed by the decode worker.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     hand_off_timeout: Duration,
@@ -233,11 +243,14 @@ impl ClusterFlags {
     fn settings(&self, prefill: u32, decode: u32) -> Result<ClusterSettings> {
         let mut settings = ClusterSettings::new(prefill, decode, self.step_times()?);
         settings.set_block_size(self.block_size.max(1));
+        settings.workers_per_host = self.workers_per_host;
         settings.kv_blocks = self.kv_blocks.unwrap_or(settings.kv_blocks);
         settings.prefill_chunk = self.prefill_chunk;
         settings.decode_chunk = self.decode_chunk;
         settings.max_num_seqs = self.max_num_seqs;
         settings.max_waiting = self.max_waiting;
+        settings.message_micros = micros(self.message_latency);
+        settings.layer_groups = self.layer_groups;
         settings.state_micros = micros(self.event_delay);
         if !(0.0..1.0).contains(&self.event_loss) {
             bail!("`--event-loss` must be at least 0 and below 1");

@@ -1,5 +1,9 @@
 //! Measures the engine alone, without sockets, as llama-bench measures llama.cpp.
 
+mod steps;
+
+pub use steps::{Neighbour, StepGrid, StepSample, StepShape};
+
 use crate::engine::{Engine, EngineEvent, NoObserver};
 use crate::load::{BLOCK_SIZE, BackendOptions, LoadError, LoadOptions, Loaded, load};
 use estafette_scheduler::{AddError, Mode, NewSequence, Scheduler, SchedulerConfig};
@@ -92,6 +96,12 @@ impl Bench {
             rng: SplitMix64::new(1),
             next_id: 0,
         }
+    }
+
+    /// Bytes of KV of one token, all layers; 0 when the engine keeps none.
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        let pool = self.engine.executor().kv_pool();
+        pool.map_or(0, |pool| pool.layout.block_bytes() as u64 / u64::from(BLOCK_SIZE))
     }
 
     /// How tokens are chosen from here on.

@@ -1,6 +1,7 @@
 //! The event loop: clients, one router, workers, links.
 
 mod clients;
+mod hosts;
 mod room;
 mod run;
 
@@ -19,6 +20,7 @@ use clients::Clients;
 use estafette_routing::{Choice, NoChoice};
 use estafette_scheduler::Mode;
 use estafette_types::{SplitMix64, Usage};
+use hosts::Hosts;
 use room::Room;
 
 /// What happens.
@@ -117,6 +119,7 @@ struct Cluster<'a> {
     workload: &'a Workload,
     queue: Queue<Event>,
     nodes: Vec<Node>,
+    hosts: Hosts,
     router: Router,
     hand_offs: HandOffs,
     clients: Clients<'a>,
@@ -148,11 +151,7 @@ impl Cluster<'_> {
 
     fn handle(&mut self, now: u64, subject: u32, event: Event) {
         match event {
-            Event::StepEnd => {
-                let began = self.nodes[subject as usize].worker.end_step(&mut self.effects);
-                self.apply(now, subject, began);
-                self.turn(now, subject);
-            }
+            Event::StepEnd => self.step_ended(now, subject),
             Event::Transfer => self.transferred(now, subject),
             Event::Message(message) => {
                 self.nodes[subject as usize].worker.push(message);
@@ -192,12 +191,30 @@ impl Cluster<'_> {
         }
     }
 
+    fn step_ended(&mut self, now: u64, slot: u32) {
+        if !self.hosts.is_due(slot, now) {
+            return;
+        }
+        let ends = self.hosts.end(slot, now);
+        self.expect_ends(ends);
+        let began = self.nodes[slot as usize].worker.end_step(now, &mut self.effects);
+        self.apply(now, slot, began);
+        self.turn(now, slot);
+    }
+
     fn turn(&mut self, now: u64, slot: u32) {
         let times = &self.settings.step_times;
-        let ends = self.nodes[slot as usize].worker.turn(now, times, &mut self.effects);
+        let time = self.nodes[slot as usize].worker.turn(now, times, &mut self.effects);
         self.apply(now, slot, now);
-        if let Some(ends) = ends {
-            self.queue.push(ends, Class::StepEnd, u64::from(slot), Event::StepEnd);
+        if let Some(time) = time {
+            let ends = self.hosts.begin(slot, time, now);
+            self.expect_ends(ends);
+        }
+    }
+
+    fn expect_ends(&mut self, ends: Vec<(u32, u64)>) {
+        for (slot, at) in ends {
+            self.queue.push(at, Class::StepEnd, u64::from(slot), Event::StepEnd);
         }
     }
 

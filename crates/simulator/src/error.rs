@@ -19,6 +19,9 @@ pub enum SimulateError {
     /// A file of step times that is none.
     #[error("the step times are not valid: {0}")]
     StepTimes(String),
+    /// Measurements that give no step times.
+    #[error("the step times cannot be fitted: {0}")]
+    Fit(String),
     /// A trace that cannot be read.
     #[error("the trace is not readable{}: {problem}", place(*.line))]
     Trace {

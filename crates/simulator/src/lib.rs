@@ -12,6 +12,7 @@ mod cluster;
 mod error;
 mod event;
 mod experiment;
+mod fit;
 mod hand_off;
 mod hits;
 mod html;
@@ -32,6 +33,7 @@ mod workload;
 pub use cluster::{Outcome, simulate};
 pub use error::SimulateError;
 pub use experiment::{Cell, Experiment, Load, Loads, OnProgress, REFERENCE, Report, capacity};
+pub use fit::{Fit, FitErrors, Measured, MeasuredStep, fit};
 pub use hits::{BestHits, best_hits};
 pub use html::html;
 pub use policy::Policy;
@@ -39,7 +41,9 @@ pub use presets::{DEFAULT_PRESET, preset, preset_names};
 pub use record::{Fate, Record, Slo};
 pub use router::{Ask, Booked, LegView, RouterPolicy, Seat};
 pub use settings::ClusterSettings;
-pub use step_time::{DecodeTime, PrefillTime, StepTime, StepTimes, StepWork, Valid};
+pub use step_time::{
+    DecodeTime, MixedTime, PrefillTime, Sharing, StepTime, StepTimes, StepWork, Valid,
+};
 pub use summary::{Figures, Percentiles, Spread};
 pub use table::table;
 pub use workload::{Format, Run, Session, Start, Synthetic, Turn, Workload, generate, read};

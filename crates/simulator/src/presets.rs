@@ -89,7 +89,7 @@ fn step_times(row: &Row) -> StepTimes {
     ) = *row;
     StepTimes {
         name: name.into(),
-        prefill_ms: PrefillTime { base, per_token, per_token_pair },
+        prefill_ms: PrefillTime { base, per_token, per_token_pair, table: Vec::new() },
         decode_ms: DecodeTime {
             base: d,
             per_sequence: e1,
@@ -97,6 +97,8 @@ fn step_times(row: &Row) -> StepTimes {
             table: table.to_vec(),
             table_context: if table.is_empty() { 0 } else { 2048 },
         },
+        mixed_ms: None,
+        sharing: None,
         valid: Valid {
             chunk_tokens: 32_768,
             cached_tokens: 65_536,

@@ -12,6 +12,8 @@ pub struct ClusterSettings {
     pub prefill: u32,
     /// Decode workers; at least 1.
     pub decode: u32,
+    /// Workers that compute on the same cores: the first so many, the next so many. 1: each has its own.
+    pub workers_per_host: u32,
     /// How long steps take.
     pub step_times: StepTimes,
     /// Tokens of a KV block.
@@ -52,6 +54,7 @@ impl ClusterSettings {
         let mut settings = Self {
             prefill,
             decode,
+            workers_per_host: 1,
             step_times,
             block_size: 0,
             kv_blocks: 0,
@@ -90,6 +93,7 @@ impl ClusterSettings {
         };
         let positive = [
             ("decode", u64::from(self.decode)),
+            ("workers-per-host", u64::from(self.workers_per_host)),
             ("block-size", u64::from(self.block_size)),
             ("kv-blocks", u64::from(self.kv_blocks)),
             ("prefill-chunk", u64::from(self.prefill_chunk)),

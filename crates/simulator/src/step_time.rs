@@ -2,10 +2,12 @@
 //!
 //! Prefill `base + per_token·n + per_token_pair·n·(p + n/2)` for a chunk of `n` tokens behind `p` that are there, decode
 //! `base + per_sequence·b + per_context_token·c` for `b` sequences with `c` tokens of KV together. Where decoding is
-//! concave in `b` (mixture of experts) a table replaces the line.
+//! concave in `b` (mixture of experts) a table replaces the line, and so where a chunk's cost is not linear in `n`.
 //!
-//! A step with both is taken to cost the larger base and the sum of the rest: an assumption, not in the grids the
-//! presets were fitted on.
+//! A step with both costs its chunks and what `mixed_ms` says that decode rows add. Without it the step is taken to cost the
+//! larger base and the sum of the rest: an assumption, not in the grids the presets were fitted on.
+//!
+//! Workers that compute on the same cores slow each other down by `sharing`.
 
 use crate::error::SimulateError;
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,12 @@ pub struct StepTimes {
     pub prefill_ms: PrefillTime,
     /// Of decode rows.
     pub decode_ms: DecodeTime,
+    /// Of decode rows beside prompt chunks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixed_ms: Option<MixedTime>,
+    /// Of workers on the same cores; without it they take turns at no cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Sharing>,
     /// Where the figures hold.
     pub valid: Valid,
     /// Bytes of KV of one token, all layers.
@@ -29,7 +37,7 @@ pub struct StepTimes {
 }
 
 /// Milliseconds of prompt chunks.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrefillTime {
     /// Of any step.
@@ -38,6 +46,29 @@ pub struct PrefillTime {
     pub per_token: f64,
     /// For each pair of a token and one before it.
     pub per_token_pair: f64,
+    /// `[tokens of all chunks, milliseconds without pairs]`, ascending; replaces `base` and `per_token`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub table: Vec<(u32, f64)>,
+}
+
+/// Milliseconds that decode rows add to a step with prompt chunks, besides `per_context_token`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixedTime {
+    /// However many they are.
+    pub base: f64,
+    /// For each sequence.
+    pub per_sequence: f64,
+}
+
+/// How many times longer a step takes while another worker computes on the same cores; each further one adds as much.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sharing {
+    /// A step with prompt chunks.
+    pub prompts: f64,
+    /// A step of decode rows alone.
+    pub decodes: f64,
 }
 
 /// Milliseconds of decode rows.
@@ -88,11 +119,26 @@ pub struct StepWork {
     pub context_tokens: u64,
 }
 
+impl StepWork {
+    /// New tokens of all chunks.
+    pub(crate) fn chunk_tokens(&self) -> u32 {
+        self.chunks.iter().map(|(n, _)| n).sum()
+    }
+
+    /// Pairs of a new token and one before it.
+    pub(crate) fn pairs(&self) -> f64 {
+        let of = |&(n, p): &(u32, u32)| f64::from(n) * (f64::from(p) + f64::from(n) / 2.0);
+        self.chunks.iter().map(of).sum()
+    }
+}
+
 /// What it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepTime {
     /// Rounded up; at least 1.
     pub micros: u64,
+    /// What each other worker that computes on the same cores adds, in thousandths of `micros`.
+    pub beside_permille: u64,
     /// It lies outside of where the figures hold.
     pub extrapolated: bool,
 }
@@ -109,22 +155,33 @@ impl StepTimes {
         Ok(times)
     }
 
-    fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
         let (p, d) = (&self.prefill_ms, &self.decode_ms);
+        let mixed = self.mixed_ms.map_or([0.0; 2], |m| [m.base, m.per_sequence]);
         let figures =
             [p.base, p.per_token, p.per_token_pair, d.base, d.per_sequence, d.per_context_token];
         let bad = |ms: &f64| !ms.is_finite() || *ms < 0.0;
-        if figures.iter().chain(d.table.iter().map(|(_, ms)| ms)).any(bad) {
+        let tables = p.table.iter().chain(&d.table).map(|(_, ms)| ms);
+        if figures.iter().chain(&mixed).chain(tables).any(bad) {
             return Err("times must be finite and not negative");
         }
-        if d.table.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-            return Err("`table` must be ascending in its first column");
+        for table in [&p.table, &d.table] {
+            if table.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+                return Err("`table` must be ascending in its first column");
+            }
+            if table.len() == 1 {
+                return Err("`table` needs two rows");
+            }
         }
-        if d.table.len() == 1 || (!d.table.is_empty() && d.table_context == 0) {
-            return Err("`table` needs two rows and `table_context`");
+        if !d.table.is_empty() && d.table_context == 0 {
+            return Err("`table` of `decode_ms` needs `table_context`");
         }
-        if p.base + p.per_token <= 0.0 || self.decode(1, 1) <= 0.0 {
+        if self.prompts(1, 0.0) <= 0.0 || self.decode(1, 1) <= 0.0 {
             return Err("a step must take time");
+        }
+        let sharing = self.sharing.map_or([1.0; 2], |s| [s.prompts, s.decodes]);
+        if sharing.iter().any(|times| !(1.0..=1000.0).contains(times)) {
+            return Err("`sharing` must be at least 1");
         }
         if self.kv_bytes_per_token == 0 || self.kv_tokens == 0 {
             return Err("`kv_bytes_per_token` and `kv_tokens` must be at least 1");
@@ -134,17 +191,36 @@ impl StepTimes {
 
     /// How long a step takes.
     pub fn time(&self, work: &StepWork) -> StepTime {
-        let prompts: f64 = work.chunks.iter().map(|&(n, p)| self.chunk(n, p)).sum();
+        StepTime {
+            micros: micros(self.ms(work)).max(1),
+            beside_permille: self.beside_permille(work),
+            extrapolated: self.is_beyond(work),
+        }
+    }
+
+    pub(crate) fn ms(&self, work: &StepWork) -> f64 {
         let decode = self.decode(work.sequences, work.context_tokens);
-        let ms = match (work.chunks.is_empty(), work.sequences) {
-            (true, _) => decode,
-            (false, 0) => self.prefill_ms.base + prompts,
-            (false, _) => {
-                let base = self.decode_base();
-                self.prefill_ms.base.max(base) + prompts + (decode - base)
+        if work.chunks.is_empty() {
+            return decode;
+        }
+        let prompts = self.prompts(work.chunk_tokens(), work.pairs());
+        match (work.sequences, self.mixed_ms) {
+            (0, _) => prompts,
+            (sequences, Some(mixed)) => {
+                let context = self.decode_ms.per_context_token * work.context_tokens as f64;
+                prompts + mixed.base + mixed.per_sequence * f64::from(sequences) + context
             }
-        };
-        StepTime { micros: micros(ms).max(1), extrapolated: self.is_beyond(work) }
+            (_, None) => {
+                let (base, prompt_base) = (self.decode_base(), self.prompt_base());
+                prompt_base.max(base) + (prompts - prompt_base) + (decode - base)
+            }
+        }
+    }
+
+    /// Two workers that only take turns get half of the cores each.
+    fn beside_permille(&self, work: &StepWork) -> u64 {
+        let of = |s: Sharing| if work.chunks.is_empty() { s.decodes } else { s.prompts };
+        (1000.0 * (self.sharing.map_or(2.0, of) - 1.0)).round() as u64
     }
 
     /// How long `tokens` prompt tokens take alone on an idle worker in chunks of `chunk`, in microseconds.
@@ -159,9 +235,19 @@ impl StepTimes {
         sum
     }
 
-    fn chunk(&self, n: u32, p: u32) -> f64 {
-        let (n, p) = (f64::from(n), f64::from(p));
-        self.prefill_ms.per_token * n + self.prefill_ms.per_token_pair * (n * (p + n / 2.0))
+    fn prompts(&self, tokens: u32, pairs: f64) -> f64 {
+        let p = &self.prefill_ms;
+        let tokens = f64::from(tokens);
+        let rest = p.per_token_pair * pairs;
+        if p.table.is_empty() {
+            p.base + p.per_token * tokens + rest
+        } else {
+            interpolate(&p.table, tokens) + rest
+        }
+    }
+
+    fn prompt_base(&self) -> f64 {
+        self.prefill_ms.table.first().map_or(self.prefill_ms.base, |(_, ms)| *ms)
     }
 
     fn decode_base(&self) -> f64 {

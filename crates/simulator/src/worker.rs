@@ -134,11 +134,11 @@ impl Worker {
     }
 
     /// When the step began that has just ended, for what was computed in it.
-    pub(crate) fn end_step(&mut self, effects: &mut Vec<Effect>) -> u64 {
+    pub(crate) fn end_step(&mut self, now: u64, effects: &mut Vec<Effect>) -> u64 {
         let Some(step) = self.step.take() else { return 0 };
-        self.step_micros = step.time.micros;
+        self.step_micros = now - step.began;
         self.steps += 1;
-        self.busy_micros += step.time.micros;
+        self.busy_micros += self.step_micros;
         self.extrapolated += u64::from(step.time.extrapolated);
         self.computed(&step.plan, effects);
         let sampled: Vec<_> = step
@@ -218,13 +218,13 @@ impl Worker {
         effects.push(Effect::State { load, events, snapshot: false });
     }
 
-    /// Handles what has come, gives the grants there is room for and starts the next step: when it will end.
+    /// Handles what has come, gives the grants there is room for and starts the next step: how long it takes.
     pub(crate) fn turn(
         &mut self,
         now: u64,
         times: &StepTimes,
         effects: &mut Vec<Effect>,
-    ) -> Option<u64> {
+    ) -> Option<StepTime> {
         debug_assert!(self.step.is_none(), "messages are handled between two steps");
         while let Some(message) = self.inbox.pop_front() {
             self.handle(message, effects);
@@ -238,7 +238,7 @@ impl Worker {
         self.begin(&plan, effects);
         let time = times.time(&work(&plan));
         self.step = Some(Step { plan, time, began: now });
-        Some(now + time.micros)
+        Some(time)
     }
 
     /// Hand-offs of prompts that are in a step for the first time.

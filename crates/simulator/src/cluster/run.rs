@@ -2,6 +2,7 @@
 
 use super::{Cluster, Event, Node};
 use crate::cluster::clients::Clients;
+use crate::cluster::hosts::Hosts;
 use crate::cluster::room::Room;
 use crate::error::SimulateError;
 use crate::event::{Class, Queue};
@@ -95,6 +96,7 @@ fn build<'a>(
         workload,
         queue: Queue::new(),
         router,
+        hosts: Hosts::new(nodes.len(), settings.workers_per_host),
         nodes,
         hand_offs: HandOffs::new(
             block_bytes,

@@ -29,6 +29,36 @@ fn a_mixed_step_pays_one_base() {
 }
 
 #[test]
+fn a_measured_mixed_step_is_the_chunks_and_what_decode_rows_add() {
+    let mixed_ms = Some(MixedTime { base: 0.5, per_sequence: 0.25 });
+    let times = StepTimes { mixed_ms, ..preset(DEFAULT_PRESET).unwrap() };
+    let mixed = StepWork { chunks: vec![(512, 0)], ..decode(8, 1024) };
+    // 0.5 + 0.25·8 + 1.318e-5·8·1024 ms.
+    let added = times.time(&mixed).micros - times.time(&prompt(512, 0)).micros;
+    assert!((2607..=2609).contains(&added), "{added}");
+}
+
+#[test]
+fn chunks_follow_their_table_and_pairs_come_on_top() {
+    let mut times = preset(DEFAULT_PRESET).unwrap();
+    times.prefill_ms.table = vec![(1, 4.0), (101, 24.0)];
+    times.prefill_ms.per_token_pair = 1e-3;
+    // 4 + 20·50/100 + 1e-3·51·(1000 + 25.5) ms.
+    assert_eq!(times.time(&prompt(51, 1000)).micros, 66_301);
+    let two = StepWork { chunks: vec![(26, 1000), (25, 1000)], ..StepWork::default() };
+    assert!(times.time(&two).micros < 66_301, "chunks do not attend to each other");
+}
+
+#[test]
+fn what_a_neighbour_adds_depends_on_the_kind_of_step() {
+    let mut times = preset(DEFAULT_PRESET).unwrap();
+    assert_eq!(times.time(&decode(1, 1)).beside_permille, 1000, "half of the cores each");
+    times.sharing = Some(Sharing { prompts: 1.5, decodes: 2.25 });
+    assert_eq!(times.time(&decode(1, 1)).beside_permille, 1250);
+    assert_eq!(times.time(&prompt(1, 1)).beside_permille, 500);
+}
+
+#[test]
 fn moe_decode_follows_the_table_and_not_the_line() {
     let times = preset("deepseek-v3-h200-tp8-sglang").unwrap();
     assert_eq!(times.time(&decode(1, 2048)).micros, 10_900);
@@ -77,12 +107,16 @@ fn figures_that_cannot_be_are_refused() {
         ("/decode_ms/table", serde_json::json!([[4, 1.0], [4, 2.0]])),
         ("/decode_ms/table", serde_json::json!([[4, 1.0]])),
         ("/decode_ms/table_context", serde_json::json!(0)),
+        ("/prefill_ms/table", serde_json::json!([[4, 1.0]])),
+        ("/mixed_ms", serde_json::json!({"base": -1.0, "per_sequence": 1.0})),
+        ("/sharing", serde_json::json!({"prompts": 0.5, "decodes": 1.0})),
         ("/kv_tokens", serde_json::json!(0)),
         ("/valid", serde_json::json!({})),
     ];
     for (field, value) in cases {
         let mut bad = good.clone();
-        *bad.pointer_mut(field).unwrap() = value;
+        let (parent, name) = field.rsplit_once('/').unwrap();
+        bad.pointer_mut(parent).unwrap()[name] = value;
         let error = StepTimes::from_json(&bad.to_string()).unwrap_err();
         assert!(matches!(error, SimulateError::StepTimes(_)), "{field}");
     }

@@ -24,9 +24,9 @@ fn leg(turn: u32, mode: Mode, input_tokens: u32, output_tokens: u32) -> Message 
 fn settle(worker: &mut Worker, times: &StepTimes) -> Vec<Effect> {
     let mut effects = Vec::new();
     let mut now = 0;
-    while let Some(end) = worker.turn(now, times, &mut effects) {
-        now = end;
-        worker.end_step(&mut effects);
+    while let Some(time) = worker.turn(now, times, &mut effects) {
+        now += time.micros;
+        worker.end_step(now, &mut effects);
     }
     effects
 }
@@ -45,15 +45,17 @@ fn a_step_is_sorted_into_prompts_and_decode_rows() {
     let mut effects = Vec::new();
     let first = worker.turn(0, &times, &mut effects).unwrap();
     let work = StepWork { chunks: vec![(2048, 0)], ..StepWork::default() };
-    assert_eq!(first, times.time(&work).micros);
-    worker.end_step(&mut effects);
-    let second = worker.turn(first, &times, &mut effects).unwrap();
+    assert_eq!(first, times.time(&work));
+    worker.end_step(first.micros, &mut effects);
+    let second = worker.turn(first.micros, &times, &mut effects).unwrap();
     let work = StepWork { chunks: vec![(952, 2048)], ..StepWork::default() };
-    assert_eq!(second - first, times.time(&work).micros);
-    worker.end_step(&mut effects);
-    let third = worker.turn(second, &times, &mut effects).unwrap();
+    assert_eq!(second, times.time(&work));
+    let ended = first.micros + 2 * second.micros;
+    worker.end_step(ended, &mut effects);
+    assert_eq!(worker.load().step_micros, 2 * second.micros, "what it took beside others");
+    let third = worker.turn(ended, &times, &mut effects).unwrap();
     let work = StepWork { sequences: 1, context_tokens: 3001, ..StepWork::default() };
-    assert_eq!(third - second, times.time(&work).micros);
+    assert_eq!(third, times.time(&work));
 }
 
 #[test]
@@ -97,7 +99,7 @@ fn a_prompt_that_nobody_waits_for_any_more_lets_go_at_its_end() {
     let mut effects = Vec::new();
     worker.turn(0, &times, &mut effects);
     worker.push(Message::Released(1));
-    worker.end_step(&mut effects);
+    worker.end_step(1, &mut effects);
     settle(&mut worker, &times);
     assert_eq!(worker.leftover(), None);
 }

@@ -1,0 +1,16 @@
+use super::*;
+
+fn sample(n: u32, micros: u64) -> StepSample {
+    StepSample { shape: StepShape { chunks: vec![(n, 0)], ..StepShape::default() }, micros }
+}
+
+#[test]
+fn steps_are_compared_with_those_of_their_own_shape() {
+    let alone = [sample(16, 100), sample(64, 1000)];
+    let beside = [sample(64, 1500), sample(16, 250), sample(128, 9000)];
+    let ratios: Vec<_> = ratios_of(&alone, &beside)
+        .into_iter()
+        .map(|(shape, ratio)| (shape.chunks[0].0, ratio))
+        .collect();
+    assert_eq!(ratios, [(64, 1.5), (16, 2.5)], "128 were not measured alone");
+}
