@@ -2,8 +2,8 @@
 //!
 //! Whoever asks for the tokens also runs the work, in one task: a token goes from the worker's connection to the client's
 //! without waking anybody between them. The work becomes a task of its own when nobody asks any more: when the [`Generation`]
-//! is dropped, so that the legs are cancelled at once and the workers' last words are counted, and at the request's deadline,
-//! which holds also for a client that does not read.
+//! is dropped, so that the legs are cancelled at once and the workers' last words are counted; at the request's deadline, which
+//! holds also for a client that does not read; and when it waits in the room, where others wait behind it.
 
 mod attempt;
 mod fault;
@@ -17,6 +17,8 @@ use crate::request::AnswerRequest;
 use attempt::{Attempt, Outcome, Progress};
 use estafette_proto::v1;
 use estafette_types::{ErrorCode, FinishReason, Usage};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,7 +28,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 use tracing::field::Empty;
 use usage::Spent;
-use work::{Work, Worked};
+use work::{Leaves, Work, Worked};
 
 /// Events that may wait for a client that reads slowly; the workers' own queues hold the rest.
 const EVENT_QUEUE: usize = 64;
@@ -73,9 +75,10 @@ impl Generation {
             uncached_tokens = Empty,
             expected_first_token_ms = Empty,
         );
-        let client = Client { events, stop: stopped, turn };
+        let leaves = Leaves::default();
+        let client = Client { events, stop: stopped, turn, leaves: leaves.clone() };
         let deadline = request.deadline;
-        let work = Work::new(drive(cluster, request, client).instrument(span), deadline);
+        let work = Work::new(drive(cluster, request, client).instrument(span), deadline, leaves);
         Self { events: received, stop: Some(stop), work }
     }
 
@@ -150,6 +153,7 @@ struct Client {
     /// Fires when the generation is stopped, and when it is dropped.
     stop: oneshot::Receiver<()>,
     turn: Turn,
+    leaves: Leaves,
 }
 
 impl Client {
@@ -177,6 +181,19 @@ async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client
     drop(timeout(LAST_WORD_TIMEOUT, client.events.send(last)).await);
 }
 
+/// Whoever waits in the room must act when its turn comes, whether or not its client reads.
+async fn placed<T>(placing: impl Future<Output = T>, leaves: &Leaves) -> T {
+    let mut placing = pin!(placing);
+    poll_fn(|cx| {
+        let polled = placing.as_mut().poll(cx);
+        if polled.is_pending() {
+            leaves.ask();
+        }
+        polled
+    })
+    .await
+}
+
 fn gone() -> RequestError {
     RequestError::new(ErrorCode::Cancelled, "the client went away")
 }
@@ -200,7 +217,7 @@ async fn attempts(
                 let (reason, usage) = (FinishReason::Cancelled, spent.bill());
                 return whole.then_some(GenerationEvent::Finished { reason, usage }).ok_or_else(gone);
             }
-            placed = cluster.place(request, &excluded, begun) => placed,
+            placed = placed(cluster.place(request, &excluded, begun), &client.leaves) => placed,
         };
         let chosen = match placed {
             Ok(chosen) => chosen,

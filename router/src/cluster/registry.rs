@@ -234,15 +234,19 @@ impl Registry {
     pub(super) fn refused(&mut self, worker: &WorkerKey) {
         if self.member(worker).is_some() {
             self.fleet.refused(worker.slot);
+            // Whoever was woken for that place finds none, and the next one may go elsewhere.
+            self.wake();
         }
     }
 
     /// What the worker says of itself, its blocks apart. Whether it starts or stops to be one that can be chosen.
     pub(super) fn heard(&mut self, worker: &WorkerKey, load: &LoadRecord, draining: bool) -> bool {
+        let had = self.fleet.has_opening(worker.slot);
         let changed =
             self.member(worker).is_some() && self.fleet.heard(worker.slot, load, draining);
-        // A worker that is as full as before gives nobody a place.
-        if changed || self.fleet.has_opening(worker.slot) {
+        // A worker that is as full as before gives nobody a place. One that has become full may have taken it from somebody who
+        // was woken for it, and the next one may go elsewhere.
+        if changed || had || self.fleet.has_opening(worker.slot) {
             self.wake();
         }
         changed

@@ -1,6 +1,8 @@
 //! Work that runs in the task that waits for it, and on its own once nobody waits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -20,10 +22,27 @@ struct Place {
 
 type Shared = Arc<Mutex<Place>>;
 
+/// Set by work that must go on whether or not its owner polls it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leaves(Arc<AtomicBool>);
+
+impl Leaves {
+    pub(super) fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Work whose owner polls it. It goes on in a task of its own when the owner is dropped, and from its deadline on, since an
-/// owner that has its reasons to wait would not let it notice. Must be made inside a tokio runtime.
+/// owner that has its reasons to wait would not let it notice; and from when it asks for it, because others depend on its
+/// progress. Must be made inside a tokio runtime.
 pub(super) struct Work {
     place: Shared,
+    /// The work asks for a task of its own.
+    leaves: Leaves,
     /// Takes the work at its deadline.
     minder: AbortHandle,
 }
@@ -43,24 +62,42 @@ pub(super) enum Worked {
 }
 
 impl Work {
-    pub(super) fn new(work: impl Future<Output = ()> + Send + 'static, deadline: Instant) -> Self {
+    pub(super) fn new(
+        work: impl Future<Output = ()> + Send + 'static,
+        deadline: Instant,
+        leaves: Leaves,
+    ) -> Self {
         let place = Place { work: Some(Box::pin(work)), owner: None };
         let place = Arc::new(Mutex::new(place));
         let minder = tokio::spawn(mind(Arc::clone(&place), deadline)).abort_handle();
-        Self { place, minder }
+        Self { place, leaves, minder }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Worked {
         let mut place = lock(&self.place);
         let Some(work) = place.work.as_mut() else { return Worked::Elsewhere };
-        let polled = work.as_mut().poll(cx);
+        // A panic ends the work alone: its channel closes, and the owner answers for that.
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))).unwrap_or(Poll::Ready(()));
         if polled.is_ready() {
             *place = Place::default();
             self.minder.abort();
+        } else if self.leaves.asked() {
+            self.minder.abort();
+            if let Some(work) = place.work.take() {
+                tokio::spawn(work);
+            }
+            return Worked::Elsewhere;
         } else if place.owner.as_ref().is_none_or(|owner| !owner.will_wake(cx.waker())) {
             place.owner = Some(cx.waker().clone());
         }
         Worked::Here(polled)
+    }
+
+    /// Its owner polls it still.
+    #[cfg(test)]
+    pub(super) fn is_here(&self) -> bool {
+        lock(&self.place).work.is_some()
     }
 }
 

@@ -190,8 +190,12 @@ fn an_hour_of_decoding_does_not_make_a_pool_forget_how_fast_it_prefills() {
 #[test]
 fn a_worker_that_refused_is_full_until_it_says_otherwise() {
     let mut fleet = fleet(&[Role::Decode]);
+    fleet.heard(0, &LoadRecord { waiting_sequences: 1, ..load() }, false);
     fleet.refused(0);
     assert_eq!(choice(&fleet, |_| true), Err(NoChoice::Saturated));
     fleet.heard(0, &load(), false);
     assert_eq!(choice(&fleet, |_| true), Ok(Choice::Aggregated { decode: 0 }));
+    fleet.refused(0);
+    let late = "an idle worker says nothing more, so a late refusal must not stay";
+    assert_eq!(choice(&fleet, |_| true), Ok(Choice::Aggregated { decode: 0 }), "{late}");
 }

@@ -31,7 +31,7 @@ async fn run(work: &mut Work) {
 async fn it_runs_in_the_task_that_waits_for_it() {
     let (future, end, said) = work();
     let waiting = tokio::spawn(async {
-        let mut work = Work::new(future, in_an_hour());
+        let mut work = Work::new(future, in_an_hour(), Leaves::default());
         run(&mut work).await;
         assert!(matches!(poll_fn(|cx| Poll::Ready(work.poll(cx))).await, Worked::Elsewhere));
         tokio::task::id()
@@ -44,7 +44,7 @@ async fn it_runs_in_the_task_that_waits_for_it() {
 async fn it_goes_on_when_its_owner_is_gone() {
     let (future, end, said) = work();
     let owner = tokio::spawn(async {
-        let mut work = Work::new(future, in_an_hour());
+        let mut work = Work::new(future, in_an_hour(), Leaves::default());
         let polled = poll_fn(|cx| Poll::Ready(work.poll(cx))).await;
         assert!(matches!(polled, Worked::Here(Poll::Pending)));
         tokio::task::id()
@@ -57,7 +57,7 @@ async fn it_goes_on_when_its_owner_is_gone() {
 #[tokio::test]
 async fn it_goes_on_at_its_deadline_though_its_owner_does_not_ask() {
     let (future, end, said) = work();
-    let mut work = Work::new(future, Instant::now());
+    let mut work = Work::new(future, Instant::now(), Leaves::default());
     end.send(()).unwrap();
     said.await.unwrap();
     assert!(matches!(poll_fn(|cx| Poll::Ready(work.poll(cx))).await, Worked::Elsewhere));
@@ -66,7 +66,7 @@ async fn it_goes_on_at_its_deadline_though_its_owner_does_not_ask() {
 #[tokio::test]
 async fn its_owner_hears_when_it_is_taken_away() {
     let (future, _end, _said) = work();
-    let mut work = Work::new(future, Instant::now());
+    let mut work = Work::new(future, Instant::now(), Leaves::default());
     let mut polled = 0;
     poll_fn(|cx| {
         polled += 1;
@@ -83,7 +83,7 @@ async fn its_owner_hears_when_it_is_taken_away() {
 fn without_a_runtime_it_is_dropped() {
     let (future, end, said) = work();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let work = runtime.block_on(async { Work::new(future, in_an_hour()) });
+    let work = runtime.block_on(async { Work::new(future, in_an_hour(), Leaves::default()) });
     drop(runtime);
     drop(work);
     assert!(end.send(()).is_err());
