@@ -1,19 +1,68 @@
 //! What a second worker on the same cores does to the steps of the first.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use estafette_engine::bench::{Bench, Neighbour, StepGrid, StepSample, StepShape};
 use estafette_simulator::Sharing;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the neighbour is to do: rest, work, or leave.
-const REST: u8 = 0;
-const WORK: u8 = 1;
-const LEAVE: u8 = 2;
-/// How often it looks, and how long its model may take to load.
-const LOOK: Duration = Duration::from_millis(5);
-const LOADING_MAX: Duration = Duration::from_secs(60);
+/// How often each looks what the other does, and how long that may take: loading the model, or the rest of some work.
+const LOOK: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the neighbour is told to do, and what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Loading,
+    Resting,
+    Working,
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Orders {
+    order: Mutex<Doing>,
+    doing: Mutex<Doing>,
+}
+
+impl Orders {
+    fn new() -> Self {
+        Self { order: Mutex::new(Doing::Resting), doing: Mutex::new(Doing::Loading) }
+    }
+
+    /// Tells the neighbour, and waits until it does it: what is measured then is measured beside that alone.
+    fn tell(&self, order: Doing) -> Result<()> {
+        set(&self.order, order);
+        let began = Instant::now();
+        while get(&self.doing) != order {
+            ensure!(began.elapsed() < PATIENCE, "the second engine does not get to its work");
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// The neighbour: does what it is told until it is told to leave.
+    fn follow(&self, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+        loop {
+            let order = get(&self.order);
+            set(&self.doing, order);
+            match order {
+                Doing::Working => work()?,
+                Doing::Leaving => return Ok(()),
+                Doing::Loading | Doing::Resting => std::thread::sleep(LOOK),
+            }
+        }
+    }
+}
+
+fn get(doing: &Mutex<Doing>) -> Doing {
+    *doing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn set(doing: &Mutex<Doing>, to: Doing) {
+    *doing.lock().unwrap_or_else(PoisonError::into_inner) = to;
+}
 
 /// Prompts beside a worker that decodes, and the other way round: what a prefill and a decode worker do to each other.
 pub(super) fn measure(
@@ -42,28 +91,14 @@ fn pairs(
     kind: Neighbour,
     second: &(impl Fn() -> Result<Bench> + Sync),
 ) -> Result<Vec<(StepShape, f64)>> {
-    let (order, ready) = (AtomicU8::new(REST), AtomicU8::new(REST));
+    let orders = Orders::new();
     std::thread::scope(|scope| {
         let neighbour = scope.spawn(|| -> Result<()> {
             let mut bench = second()?;
-            ready.store(WORK, Ordering::Relaxed);
-            loop {
-                match order.load(Ordering::Relaxed) {
-                    REST => std::thread::sleep(LOOK),
-                    WORK => bench.work(kind)?,
-                    _ => return Ok(()),
-                }
-            }
+            orders.follow(|| Ok(bench.work(kind)?))
         });
-        let began = Instant::now();
-        while ready.load(Ordering::Relaxed) == REST
-            && !neighbour.is_finished()
-            && began.elapsed() < LOADING_MAX
-        {
-            std::thread::sleep(LOOK);
-        }
-        let measured = rounds_of_both(bench, grid, rounds, &order);
-        order.store(LEAVE, Ordering::Relaxed);
+        let measured = rounds_of_both(bench, grid, rounds, &orders);
+        set(&orders.order, Doing::Leaving);
         neighbour.join().map_err(|_| anyhow!("the second engine panicked"))??;
         measured
     })
@@ -73,16 +108,16 @@ fn rounds_of_both(
     bench: &mut Bench,
     grid: &StepGrid,
     rounds: u32,
-    order: &AtomicU8,
+    orders: &Orders,
 ) -> Result<Vec<(StepShape, f64)>> {
     // The first one finds nothing in the cache.
     bench.steps(grid)?;
     let mut ratios = Vec::new();
     for _ in 0..rounds {
+        orders.tell(Doing::Resting)?;
         let alone = bench.steps(grid)?;
-        order.store(WORK, Ordering::Relaxed);
+        orders.tell(Doing::Working)?;
         let beside = bench.steps(grid)?;
-        order.store(REST, Ordering::Relaxed);
         ratios.extend(ratios_of(&alone, &beside));
     }
     Ok(ratios)

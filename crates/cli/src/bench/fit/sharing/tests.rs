@@ -14,3 +14,26 @@ fn steps_are_compared_with_those_of_their_own_shape() {
         .collect();
     assert_eq!(ratios, [(64, 1.5), (16, 2.5)], "128 were not measured alone");
 }
+
+/// What is measured alone must not run beside the rest of the neighbour's work.
+#[test]
+fn whoever_gives_an_order_goes_on_only_when_it_is_followed() {
+    let (orders, working) = (Orders::new(), std::sync::atomic::AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let neighbour = scope.spawn(|| {
+            orders.follow(|| {
+                working.store(true, std::sync::atomic::Ordering::SeqCst);
+                std::thread::sleep(10 * LOOK);
+                working.store(false, std::sync::atomic::Ordering::SeqCst);
+                Ok(())
+            })
+        });
+        for _ in 0..5 {
+            orders.tell(Doing::Working).unwrap();
+            orders.tell(Doing::Resting).unwrap();
+            assert!(!working.load(std::sync::atomic::Ordering::SeqCst));
+        }
+        orders.tell(Doing::Leaving).unwrap();
+        neighbour.join().unwrap().unwrap();
+    });
+}
