@@ -21,7 +21,8 @@ pub struct Admission {
     /// The most requests in work at once; beyond that clients get 429.
     #[arg(long, default_value_t = 1024)]
     pub max_concurrent_requests: usize,
-    /// The most of them that wait while every worker's queue is full; beyond that clients get 429.
+    /// The most of them that wait while every worker's queue is full; beyond that clients get 429. Answers that have
+    /// begun, and are sent again or are later ones of several, come on top.
     #[arg(long, default_value_t = 512)]
     pub max_waiting_requests: usize,
     /// The longest they wait; then clients get 429.

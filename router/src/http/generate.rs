@@ -78,7 +78,7 @@ async fn run<F: Format>(
     }
 }
 
-/// Lets a request in and reads its body. A router that cannot serve it says so before it takes memory or time for it.
+/// Lets a request in and reads its body. A router that cannot serve it keeps, parses and tokenises none of it.
 async fn admit(
     app: &App,
     endpoint: &'static str,

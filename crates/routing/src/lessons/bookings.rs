@@ -90,10 +90,10 @@ fn records_in_the_wrong_order_do_not_bring_a_leg_back() {
 fn a_booking_lives_as_long_as_its_leg() {
     let mut receipts = Receipts::new();
     let receipt = receipts.dispatched(SLOT, LEG);
-    for _ in 0..100_000 {
-        receipts.on_load(SLOT, &record(1));
+    for sequences in [1, 0, 1] {
+        receipts.on_load(SLOT, &record(sequences));
+        assert_eq!(counts(&receipts), (0, 1), "no record ends a leg, also one that lacks it");
     }
-    assert_eq!(counts(&receipts), (0, 1));
     receipts.finished(receipt);
     assert_eq!(counts(&receipts), (0, 0));
 }
