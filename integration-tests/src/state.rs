@@ -94,9 +94,7 @@ impl StateView {
     pub async fn until_idle(&mut self) {
         self.until(|view| {
             let load = &view.load;
-            let sequences =
-                load.waiting_sequences + load.prefilling_sequences + load.decoding_sequences;
-            sequences == 0 && load.free_blocks == load.total_blocks
+            load.sequences() == 0 && load.free_blocks == load.total_blocks
         })
         .await;
     }

@@ -1,6 +1,7 @@
 //! The score of one candidate, term by term, in seconds.
 
 use crate::candidate::Candidate;
+use crate::standing::Standing;
 use crate::{Filtered, Request, RoutingConfig};
 
 /// Every term of a score. Lower is better; the score is the sum.
@@ -95,11 +96,7 @@ impl<'a> Scorer<'a> {
 
     /// As the one that computes the prompt and hands it over.
     pub(crate) fn prefill(&self, candidate: &Candidate<'_>) -> Terms {
-        let (tokens, own) = self.own(candidate);
-        let standing = candidate.standing;
-        let prefill = standing.steps(tokens) + own;
-        let both = standing.steps(standing.tokens_ahead + tokens) + standing.ahead + own;
-        Terms { queue: (both - prefill).max(0.0), prefill, ..Terms::default() }
+        prefill_of(candidate.standing, self.own(candidate))
     }
 
     /// Tokens of this prompt to compute there, and the time that takes, the steps themselves apart.
@@ -135,9 +132,10 @@ impl<'a> Scorer<'a> {
     }
 
     fn alone(&self, candidate: &Candidate<'_>, answer: Terms) -> Terms {
-        let Terms { queue, prefill, .. } = self.prefill(candidate);
-        let (_, own) = self.own(candidate);
-        let delays = self.config.interference_weight * candidate.standing.decoding * own;
+        let (tokens, own) = self.own(candidate);
+        let standing = candidate.standing;
+        let Terms { queue, prefill, .. } = prefill_of(standing, (tokens, own));
+        let delays = self.config.interference_weight * standing.decoding * own;
         Terms { queue, prefill, interference: answer.interference + delays, ..answer }
     }
 
@@ -165,6 +163,13 @@ impl<'a> Scorer<'a> {
         let of_tokens = missing as f64 / (standing.total_blocks.max(1) * block) as f64;
         standing.seats_missing.max(of_tokens)
     }
+}
+
+/// Of `tokens` prompt tokens that take the time `own` besides the steps they are in.
+fn prefill_of(standing: &Standing, (tokens, own): (f64, f64)) -> Terms {
+    let prefill = standing.steps(tokens) + own;
+    let both = standing.steps(standing.tokens_ahead + tokens) + standing.ahead + own;
+    Terms { queue: (both - prefill).max(0.0), prefill, ..Terms::default() }
 }
 
 #[cfg(test)]

@@ -184,10 +184,8 @@ impl Fleet {
     /// The worker has refused a leg because its queue is full; its next record says when it is not.
     pub fn refused(&mut self, slot: u32) {
         if let Some(worker) = self.worker_mut(slot) {
-            let load = &worker.load;
             // An idle worker sends no record that would take this back: its last one is newer than the refusal.
-            worker.refused =
-                load.waiting_sequences + load.prefilling_sequences + load.decoding_sequences > 0;
+            worker.refused = worker.load.sequences() > 0;
             self.reconsider(slot);
         }
     }

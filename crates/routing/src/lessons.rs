@@ -9,6 +9,7 @@ mod ties;
 mod town;
 
 use crate::sketch::{Candidate, choose, explain};
+use crate::standing::Facts;
 use crate::{
     Booking, Choice, Decision, Fleet, NoChoice, Pending, Receipts, Request, RoutingConfig,
     StepCost, WorkerTraits,
@@ -21,16 +22,18 @@ pub(crate) const BLOCKS: u64 = 10_000;
 pub(crate) fn idle(slot: u32) -> Candidate {
     Candidate {
         slot,
-        load: LoadRecord { free_blocks: BLOCKS, total_blocks: BLOCKS, ..LoadRecord::default() },
-        draining: false,
         cached_blocks: 0,
-        max_num_seqs: 64,
-        max_waiting: 64,
-        steps_per_token: 1.0 / 512.0,
-        pending: Pending::default(),
-        step: StepCost::default(),
         affinity: 0,
-        mean_attended: 100.0,
+        facts: Facts {
+            load: LoadRecord { free_blocks: BLOCKS, total_blocks: BLOCKS, ..LoadRecord::default() },
+            draining: false,
+            max_num_seqs: 64,
+            max_waiting: 64,
+            steps_per_token: 1.0 / 512.0,
+            pending: Pending::default(),
+            step: StepCost::default(),
+            mean_attended: 100.0,
+        },
     }
 }
 

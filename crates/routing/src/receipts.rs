@@ -114,9 +114,7 @@ impl Receipts {
     /// The worker's newest record came.
     pub fn on_load(&mut self, slot: u32, load: &LoadRecord) {
         let Some(worker) = self.workers.get_mut(slot as usize) else { return };
-        let contained =
-            load.waiting_sequences + load.prefilling_sequences + load.decoding_sequences;
-        while worker.settled < contained {
+        while worker.settled < load.sequences() {
             let Some((&oldest, _)) = worker.pending.first_key_value() else { return };
             worker.settle(oldest);
         }

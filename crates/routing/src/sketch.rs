@@ -2,54 +2,56 @@
 
 use crate::candidate::Candidate as Seen;
 use crate::standing::{Facts, Standing};
-use crate::{Decision, Explanation, NoChoice, Pending, Request, RoutingConfig, StepCost};
+use crate::{Booking, Decision, Explanation, NoChoice, Receipts, Request, RoutingConfig};
 use estafette_types::{LoadRecord, SplitMix64};
+use std::ops::{Deref, DerefMut};
 
-/// See [`Facts`] and [`Seen`].
+/// A [`Seen`] that owns what it is made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     pub(crate) slot: u32,
-    pub(crate) load: LoadRecord,
-    pub(crate) draining: bool,
     pub(crate) cached_blocks: u32,
-    pub(crate) max_num_seqs: u32,
-    pub(crate) max_waiting: u32,
-    pub(crate) steps_per_token: f64,
-    pub(crate) pending: Pending,
-    pub(crate) step: StepCost,
-    pub(crate) mean_attended: f64,
     pub(crate) affinity: u64,
+    pub(crate) facts: Facts,
+}
+
+impl Deref for Candidate {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+impl DerefMut for Candidate {
+    fn deref_mut(&mut self) -> &mut Facts {
+        &mut self.facts
+    }
 }
 
 impl Candidate {
     pub(crate) fn standing(&self) -> Standing {
-        let &Self {
-            load,
-            draining,
-            max_num_seqs,
-            max_waiting,
-            steps_per_token,
-            pending,
-            step,
-            mean_attended,
-            ..
-        } = self;
-        Standing::new(&Facts {
-            load,
-            draining,
-            max_num_seqs,
-            max_waiting,
-            steps_per_token,
-            pending,
-            step,
-            mean_attended,
-        })
+        Standing::new(&self.facts)
     }
 
     pub(crate) fn seen<'a>(&self, standing: &'a Standing) -> Seen<'a> {
         let &Self { slot, cached_blocks, affinity, .. } = self;
         Seen { slot, standing, cached_blocks, affinity }
     }
+}
+
+/// A worker that legs are booked on, and such a leg.
+pub(crate) const SLOT: u32 = 3;
+pub(crate) const LEG: Booking = Booking { prefill_tokens: 100, context_tokens: 120 };
+
+/// The load of a worker with so many sequences.
+pub(crate) fn record(sequences: u64) -> LoadRecord {
+    LoadRecord { waiting_sequences: sequences, ..LoadRecord::default() }
+}
+
+/// Legs that are pending there, and that are live.
+pub(crate) fn counts(receipts: &Receipts) -> (u64, u64) {
+    (receipts.pending(SLOT).sequences, receipts.live(SLOT))
 }
 
 /// Calls `then` with both pools as the score sees them.

@@ -70,7 +70,7 @@ impl Standing {
         // Their rows are taken to attend to as much as those that it has computed did, on average.
         let ahead = step.prefill(tokens_ahead, tokens_ahead * facts.mean_attended);
         let waiting = load.waiting_sequences + pending.sequences;
-        let sequences = waiting + load.prefilling_sequences + load.decoding_sequences;
+        let sequences = load.sequences() + pending.sequences;
         let context = (load.decoding_tokens + pending.context_tokens) as f64;
         let seats = u64::from(facts.max_num_seqs.max(1));
         Self {

@@ -268,8 +268,7 @@ impl Router {
 /// Its queue is not full, with what was sent and is in no record yet.
 fn has_place(seat: &Seat) -> bool {
     let load = &seat.load;
-    let known = load.waiting_sequences + load.prefilling_sequences + load.decoding_sequences;
-    let on_the_way = seat.booked.requests.saturating_sub(known);
+    let on_the_way = seat.booked.requests.saturating_sub(load.sequences());
     load.waiting_sequences + on_the_way < u64::from(seat.max_waiting)
 }
 

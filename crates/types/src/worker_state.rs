@@ -79,3 +79,10 @@ pub struct LoadRecord {
     /// How long the last step took, in microseconds.
     pub step_micros: u64,
 }
+
+impl LoadRecord {
+    /// Sequences that are there, waiting ones too.
+    pub fn sequences(&self) -> u64 {
+        self.waiting_sequences + self.prefilling_sequences + self.decoding_sequences
+    }
+}

@@ -1,5 +1,6 @@
 use super::*;
 use crate::sketch::Candidate;
+use crate::standing::Facts;
 use crate::{Pending, StepCost};
 use estafette_types::LoadRecord;
 use proptest::prelude::*;
@@ -11,36 +12,38 @@ fn candidate() -> impl Strategy<Value = Candidate> {
     (load, 0..9_000u64, pending, step, 0..200u32).prop_map(
         |(load, free_blocks, pending, step, cached_blocks)| Candidate {
             slot: 0,
-            load: LoadRecord {
-                waiting_sequences: load.0,
-                waiting_prefill_tokens: load.1,
-                prefilling_sequences: load.2,
-                running_prefill_tokens: load.3,
-                decoding_sequences: load.4,
-                decoding_tokens: load.5,
-                free_blocks,
-                total_blocks: 9_000,
-                ..LoadRecord::default()
-            },
-            draining: false,
             cached_blocks,
-            max_num_seqs: 64,
-            max_waiting: 999,
-            steps_per_token: 1.0 / 512.0,
-            pending: Pending {
-                sequences: pending.0,
-                prefill_tokens: pending.1,
-                context_tokens: pending.2,
-            },
-            step: StepCost {
-                base: step.0,
-                per_prefill_token: step.1,
-                per_sequence: step.2,
-                per_context_token: step.3,
-                per_attended_token: step.4,
-            },
             affinity: 0,
-            mean_attended: 100.0,
+            facts: Facts {
+                load: LoadRecord {
+                    waiting_sequences: load.0,
+                    waiting_prefill_tokens: load.1,
+                    prefilling_sequences: load.2,
+                    running_prefill_tokens: load.3,
+                    decoding_sequences: load.4,
+                    decoding_tokens: load.5,
+                    free_blocks,
+                    total_blocks: 9_000,
+                    ..LoadRecord::default()
+                },
+                draining: false,
+                max_num_seqs: 64,
+                max_waiting: 999,
+                steps_per_token: 1.0 / 512.0,
+                pending: Pending {
+                    sequences: pending.0,
+                    prefill_tokens: pending.1,
+                    context_tokens: pending.2,
+                },
+                step: StepCost {
+                    base: step.0,
+                    per_prefill_token: step.1,
+                    per_sequence: step.2,
+                    per_context_token: step.3,
+                    per_attended_token: step.4,
+                },
+                mean_attended: 100.0,
+            },
         },
     )
 }

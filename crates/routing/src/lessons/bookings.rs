@@ -1,17 +1,7 @@
 //! Ghosts and stale records: a dispatch counts from its moment to its leg's end, whatever is said in between and after.
 
 use super::*;
-
-const SLOT: u32 = 3;
-const LEG: Booking = Booking { prefill_tokens: 100, context_tokens: 120 };
-
-fn record(sequences: u64) -> LoadRecord {
-    LoadRecord { waiting_sequences: sequences, ..LoadRecord::default() }
-}
-
-fn counts(receipts: &Receipts) -> (u64, u64) {
-    (receipts.pending(SLOT).sequences, receipts.live(SLOT))
-}
+use crate::sketch::{LEG, SLOT, counts, record};
 
 /// A record that was made before a dispatch does not erase that dispatch, however often
 /// and however late it comes, also as the snapshot of a stream that was opened again.

@@ -77,7 +77,8 @@ fn a_fully_cached_prompt_still_costs_a_token() {
 #[test]
 fn the_requests_own_work_counts_in_full_whatever_the_load() {
     let own = |load: LoadRecord, pending: Pending| {
-        let candidate = Candidate { load, pending, ..idle(0) };
+        let mut candidate = idle(0);
+        (candidate.load, candidate.pending) = (load, pending);
         let explanation =
             explain(&request(800), &[candidate], &[candidate], &RoutingConfig::default());
         (explanation.prefill[0].score.unwrap().prefill, explanation.prefill[0].uncached_tokens)

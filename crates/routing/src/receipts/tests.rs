@@ -1,17 +1,7 @@
 use super::*;
+use crate::sketch::{LEG, SLOT, counts, record};
 use proptest::prelude::*;
 use std::collections::BTreeMap as Map;
-
-const SLOT: u32 = 3;
-const LEG: Booking = Booking { prefill_tokens: 100, context_tokens: 120 };
-
-fn record(sequences: u64) -> LoadRecord {
-    LoadRecord { waiting_sequences: sequences, ..LoadRecord::default() }
-}
-
-fn counts(receipts: &Receipts) -> (u64, u64) {
-    (receipts.pending(SLOT).sequences, receipts.live(SLOT))
-}
 
 #[test]
 fn a_leg_is_pending_until_a_record_contains_it_and_live_until_it_ends() {
