@@ -21,7 +21,7 @@ check: ## the style gates
 	cargo xtask tidy
 
 bench: release ## side by side with llama.cpp, in one run (builds llama.cpp the first time)
-	cargo build --release --locked --package estafette-integration-tests --examples
+	cargo build --release --locked --package estafette-integration-tests --package estafette-kv-transfer --examples
 	model=$$(target/release/xtask model) && python3 integration-tests/bench/bench.py --model "$$model"
 
 model: release ## get the default model and print its path

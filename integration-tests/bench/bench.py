@@ -6,6 +6,7 @@ import json
 import pathlib
 import statistics
 
+import kv
 import llama_cpp
 import machine
 import router_load
@@ -16,6 +17,9 @@ import truth
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TTFT_BAR = 1.05
 TRUTH_BAR = 0.15
+KV_BAR = 0.9
+# What each is held against, and how many times its speed it is to have.
+KV_GOALS = {"shm": {"memcpy": KV_BAR, "nixl": 2}, "tcp": {"socket": KV_BAR, "nixl tcp": 4}}
 
 
 def main():
@@ -124,6 +128,23 @@ def run_router_load(args):
     return result, lines
 
 
+def run_kv(args):
+    result = kv.measure(args.tools, args.rounds, args.patience)
+    rounds = result["rounds"]
+    medians = [{name: statistics.median(seconds) for name, seconds in samples.items()} for samples in rounds]
+    lines = [f"{kv.BLOCKS} blocks of 64 KiB, scattered at both ends, from asking to the other process's answer; medians of {args.rounds} rounds of {kv.BATCHES}"]
+    for name in medians[0]:
+        seconds = [of[name] for of in medians if name in of]
+        lines.append(row(name, [spread([1000 * s for s in seconds], 2) + " ms", f"{kv.BATCH_BYTES / statistics.median(seconds) / 1e9:.2f} GB/s"]))
+    for ours, others in KV_GOALS.items():
+        for other, goal in others.items():
+            ratios = [of[other] / of[ours] for of in medians if other in of]
+            if ratios:
+                verdict = "met" if statistics.median(ratios) >= goal else "MISSED"
+                lines.append(f"{ours} has {spread(ratios, 2)} times the speed of {other}, goal {goal}: {verdict}")
+    return result, [*lines, quiet(result, args.rounds)]
+
+
 def run_truth(args):
     rows = truth.measure(args.program, args.model, args.threads, args.requests, args.loads, args.rounds, args.patience)
     lines = [f"Simulated and real time to first token, {args.requests} requests a trace, ms (bar: within {TRUTH_BAR:.0%})"]
@@ -160,6 +181,7 @@ PARTS = {
     "memory": run_memory,
     "ttft": run_ttft,
     "router-load": run_router_load,
+    "kv": run_kv,
     "truth": run_truth,
 }
 

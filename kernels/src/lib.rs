@@ -1,4 +1,5 @@
-//! CPU kernels: quantised linear layers, attention over a paged pool, and the small operators between them.
+//! CPU kernels: quantised linear layers, attention over a paged pool, the small operators between them, and
+//! the checksum of blocks on their way.
 //!
 //! Every kernel is written once over [`simd::Simd`], sixteen lanes wide, and compiled for each tier of
 //! instructions; the tier is chosen when the process starts, never at compile time. A row's result depends on that
@@ -8,6 +9,7 @@
 #![allow(unsafe_code, reason = "vector instructions and raw pool memory; see the module comments")]
 
 mod attention;
+mod checksum;
 mod cpu;
 mod dequant;
 mod elementwise;
@@ -20,6 +22,7 @@ mod threads;
 mod tier;
 
 pub use attention::AttentionSeq;
+pub use checksum::{checksum, copy_with_checksum};
 pub use cpu::{Columns, CpuKernels, Mode};
 pub use dequant::dequantize;
 pub use elementwise::{RopeForm, RopeTable, ln};

@@ -5,7 +5,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Bytes of one element: f16.
@@ -96,6 +96,40 @@ impl KvMemory {
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let map = MmapRaw::map_raw(&file)?;
         Ok(Self { map, file: Some(file) })
+    }
+
+    /// The first `len` bytes of another process's pool, whose `fd` it has sent. They count once, as that process's, though
+    /// both show them as resident.
+    ///
+    /// # Errors
+    /// When it is shorter, when its owner could shorten it (whoever touched what is gone would be killed), or when it
+    /// cannot be mapped.
+    pub fn of_peer(fd: OwnedFd, len: usize) -> io::Result<Self> {
+        let file = File::from(fd);
+        if !rustix::fs::fcntl_get_seals(&file)?.contains(SealFlags::SHRINK) {
+            return Err(io::Error::other("its size is not sealed"));
+        }
+        if file.metadata()?.len() < len as u64 {
+            return Err(io::Error::other("it is smaller than its owner says"));
+        }
+        let map = memmap2::MmapOptions::new().len(len).map_raw(&file)?;
+        Ok(Self { map, file: Some(file) })
+    }
+
+    /// Lets go of the pages of a mapped file: they stay with its owner, and come back when they are touched.
+    ///
+    /// # Errors
+    /// When the memory is private, which would lose its content, or the system refuses.
+    pub fn rest(&self) -> io::Result<()> {
+        if self.file.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // SAFETY: pages of a shared mapping keep their content in the file; nothing that is read changes.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed)?;
+        }
+        Ok(())
     }
 
     /// Has the system provide all pages now: the first hand-off into a page does not pay for it, and memory that is not there

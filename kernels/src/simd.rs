@@ -61,6 +61,16 @@ pub(crate) trait Simd: Copy {
     }
     unsafe fn to_f32(x: Self::I) -> Self::F;
 
+    unsafe fn store_bytes(p: *mut u8, x: Self::I);
+    /// Stores past the caches where the processor can. `p` is a multiple of 64.
+    unsafe fn stream(p: *mut u8, x: Self::I);
+    /// What was streamed before comes before what is stored from now on.
+    unsafe fn streamed();
+    /// In each of eight 64-bit lanes, with x = data ^ key: acc + low half of x × its high half + data of the lane beside it.
+    unsafe fn mix(acc: Self::I, data: Self::I, key: Self::I) -> Self::I;
+    /// In each of eight 64-bit lanes: (acc ^ acc >> 47 ^ key) × [`SCRAMBLE`].
+    unsafe fn scramble(acc: Self::I, key: Self::I) -> Self::I;
+
     /// The sum of all lanes: always halves, quarters, eighths, in this order.
     #[inline(always)]
     unsafe fn hsum(x: Self::F) -> f32 {
@@ -74,6 +84,9 @@ pub(crate) trait Simd: Copy {
         lanes[0]
     }
 }
+
+/// An odd number of 32 bits: multiplying by it loses nothing.
+pub(crate) const SCRAMBLE: u32 = 0x9E37_79B1;
 
 /// Plain Rust.
 #[derive(Clone, Copy, Debug)]
@@ -215,6 +228,43 @@ impl Simd for Portable {
     unsafe fn to_f32(x: Self::I) -> Self::F {
         each(|i| x[i] as i32 as f32)
     }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, x: Self::I) {
+        p.cast::<[u32; 16]>().write_unaligned(x);
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut u8, x: Self::I) {
+        Self::store_bytes(p, x);
+    }
+    #[inline(always)]
+    unsafe fn streamed() {}
+    #[inline(always)]
+    unsafe fn mix(acc: Self::I, data: Self::I, key: Self::I) -> Self::I {
+        lanes(|i| {
+            let mixed = lane(data, i) ^ lane(key, i);
+            let product = (mixed & 0xffff_ffff) * (mixed >> 32);
+            lane(acc, i).wrapping_add(product).wrapping_add(lane(data, i ^ 1))
+        })
+    }
+    #[inline(always)]
+    unsafe fn scramble(acc: Self::I, key: Self::I) -> Self::I {
+        lanes(|i| {
+            let acc = lane(acc, i);
+            (acc ^ (acc >> 47) ^ lane(key, i)).wrapping_mul(u64::from(SCRAMBLE))
+        })
+    }
+}
+
+/// One of eight lanes of 64 bits.
+#[inline(always)]
+fn lane(x: [u32; 16], i: usize) -> u64 {
+    u64::from(x[2 * i]) | u64::from(x[2 * i + 1]) << 32
+}
+
+/// Eight lanes of 64 bits.
+#[inline(always)]
+fn lanes(f: impl Fn(usize) -> u64) -> [u32; 16] {
+    each(|i| (f(i / 2) >> (32 * (i % 2))) as u32)
 }
 
 #[cfg(target_arch = "x86_64")]

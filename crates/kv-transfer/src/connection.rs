@@ -5,7 +5,7 @@ use crate::link::{Link, Move, ShmLink, TcpLink, Verdict};
 use crate::message::{Hello, Message, PART_UNITS_MAX, VERSION};
 use crate::pool::Chunk;
 use crate::pusher::{PushOutcome, PusherLimits, Slot, TransportChoice};
-use crate::same_host::{PeerPool, boot_id};
+use crate::same_host::boot_id;
 use crate::sending::{PartPlan, SendAction, Sending, Window};
 use crate::stream::Stream;
 use crate::{HandoffError, HandoffLayout};
@@ -21,6 +21,8 @@ use tokio::time::{sleep_until, timeout};
 
 /// Messages that were read and not handled yet; more wait in the socket.
 const INBOX: usize = 256;
+/// A link that has moved nothing for so long lets go of what it can.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// What all connections of a pusher share.
 #[derive(Debug)]
@@ -107,7 +109,7 @@ async fn attach_shm(endpoint: &KvEndpoint, settings: &Settings) -> Result<Attach
     let stream = Stream::Unix(unix);
     let (credit, pool_bytes) = greet(&stream, endpoint, settings, boot_id()).await?;
     let fd = stream.receive_fd().await?;
-    let pool = PeerPool::new(fd, pool_bytes as usize)
+    let pool = KvMemory::of_peer(fd, pool_bytes as usize)
         .map_err(|error| HandoffError::Refused(format!("cannot use its pool: {error}")))?;
     Ok(attached(settings, stream, Box::new(ShmLink { pool }), credit, pool_bytes))
 }
@@ -176,7 +178,7 @@ impl<'a> Driver<'a> {
         let (inbox, mut messages) = mpsc::channel(INBOX);
         let reader = read_all(self.stream.clone(), self.settings.limits.io_timeout, inbox);
         let reader = tokio::spawn(reader).abort_handle();
-        let mut open = true;
+        let (mut open, mut rested) = (true, true);
         let error = loop {
             if let Err(error) = self.act(&mut messages).await {
                 break error;
@@ -184,11 +186,14 @@ impl<'a> Driver<'a> {
             if !open && self.running.is_empty() {
                 break HandoffError::gone("nothing is left to push");
             }
-            let next = self.sending.next_wakeup();
-            let next = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+            let idle = if rested { Duration::from_secs(60) } else { REST_AFTER };
+            let next = self.sending.next_wakeup().unwrap_or_else(|| Instant::now() + idle);
             tokio::select! {
                 start = starts.recv(), if open => match start {
-                    Some(start) => self.begin(start),
+                    Some(start) => {
+                        rested = false;
+                        self.begin(start);
+                    }
                     None => open = false,
                 },
                 message = messages.recv() => {
@@ -197,7 +202,12 @@ impl<'a> Driver<'a> {
                     }
                 }
                 () = wake.notified() => {}
-                () = sleep_until(next.into()) => {}
+                () = sleep_until(next.into()) => {
+                    if self.running.is_empty() && !rested {
+                        rested = true;
+                        self.link.rest();
+                    }
+                }
             }
         };
         reader.abort();
@@ -281,9 +291,8 @@ impl<'a> Driver<'a> {
                 to: layout.unit_range(*to, plan.group),
             })
             .collect();
-        let checksums = moves.iter().map(|unit| unit.from.checksum()).collect();
-        let chunks = self.link.place(moves).map_err(HandoffError::gone)?;
-        self.send(&Message::Part(plan.header(checksums)), &chunks).await
+        let placed = self.link.place(moves).map_err(HandoffError::gone)?;
+        self.send(&Message::Part(plan.header(placed.checksums)), &placed.follow).await
     }
 
     async fn send(&mut self, message: &Message, chunks: &[Chunk]) -> Result<(), HandoffError> {

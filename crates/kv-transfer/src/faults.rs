@@ -1,6 +1,6 @@
 //! A fault injector: a decorator over any transport, for tests.
 
-use crate::link::{Link, Move, Verdict};
+use crate::link::{Link, Move, Placed, Verdict};
 use crate::message::Message;
 use crate::pool::{Chunk, write};
 use estafette_kernels::KvMemory;
@@ -41,16 +41,23 @@ impl Link for FaultyLink {
         self.inner.kind()
     }
 
-    fn place(&mut self, mut moves: Vec<Move>) -> io::Result<Vec<Chunk>> {
+    fn place(&mut self, mut moves: Vec<Move>) -> io::Result<Placed> {
         let due = self.placed == self.plan.part;
         self.placed += 1;
         if due
             && self.plan.fault == Fault::FlipBit
             && let Some(flipped) = moves.first().and_then(|unit| flipped(&unit.from))
         {
-            moves[0].from = flipped;
+            let intact = std::mem::replace(&mut moves[0].from, flipped).checksum();
+            let mut placed = self.inner.place(moves)?;
+            placed.checksums[0] = intact;
+            return Ok(placed);
         }
         self.inner.place(moves)
+    }
+
+    fn rest(&mut self) {
+        self.inner.rest();
     }
 
     fn verdict(&mut self, message: &Message) -> Verdict {

@@ -26,7 +26,7 @@ pub struct FirstToken {
     pub logprob: Option<f32>,
 }
 
-/// One layer group of consecutive logical blocks, one checksum (xxh3_64) per block.
+/// One layer group of consecutive logical blocks, one checksum per block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     /// Which hand-off.

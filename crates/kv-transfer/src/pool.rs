@@ -1,9 +1,8 @@
 //! The only place that looks into a pool's memory.
 #![expect(unsafe_code, reason = "the pool is raw memory shared between threads and processes")]
 
-use estafette_kernels::KvMemory;
+use estafette_kernels::{KvMemory, checksum};
 use std::{ops::Range, sync::Arc};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of a pool that are to be read; empty when they would leave it.
 #[derive(Clone, Debug)]
@@ -29,7 +28,7 @@ impl Chunk {
     }
 
     pub(crate) fn checksum(&self) -> u64 {
-        xxh3_64(self.bytes())
+        checksum(self.bytes())
     }
 }
 

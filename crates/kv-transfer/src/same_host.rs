@@ -1,47 +1,15 @@
-//! What only works between processes of one kernel: its boot id, passing the pool's descriptor, and writing through it.
+//! What only works between processes of one kernel: its boot id, and passing the pool's descriptor.
 
 use crate::HandoffError;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-
-/// The pool of another process.
-///
-/// It is written through its descriptor, not mapped: a mapping would count as our memory, would be filled page fault by page
-/// fault, and would kill us if the other process could shrink its file.
-#[derive(Debug)]
-pub(crate) struct PeerPool {
-    file: File,
-    len: usize,
-}
-
-impl PeerPool {
-    /// Fails when the file is shorter than `len`.
-    pub(crate) fn new(fd: OwnedFd, len: usize) -> io::Result<Self> {
-        let file = File::from(fd);
-        if file.metadata()?.len() < len as u64 {
-            return Err(io::Error::other("it is smaller than its owner says"));
-        }
-        Ok(Self { file, len })
-    }
-
-    /// Stores `bytes` in `to`, which must be as long and inside the pool.
-    pub(crate) fn store(&self, bytes: &[u8], to: Range<usize>) -> io::Result<()> {
-        if to.end > self.len || to.len() != bytes.len() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        self.file.write_all_at(bytes, to.start as u64)
-    }
-}
 
 /// Identifies the running kernel; empty when it does not tell.
 pub(crate) fn boot_id() -> String {

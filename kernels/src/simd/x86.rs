@@ -4,7 +4,7 @@
     reason = "every function here is unsafe for one reason: the processor must have its tier's instructions"
 )]
 
-use super::Simd;
+use super::{SCRAMBLE, Simd};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -163,6 +163,39 @@ impl Simd for Avx2 {
     unsafe fn to_f32(x: Self::I) -> Self::F {
         both!(_mm256_cvtepi32_ps, x)
     }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, x: Self::I) {
+        _mm256_storeu_si256(p.cast(), x[0]);
+        _mm256_storeu_si256(p.add(32).cast(), x[1]);
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut u8, x: Self::I) {
+        _mm256_stream_si256(p.cast(), x[0]);
+        _mm256_stream_si256(p.add(32).cast(), x[1]);
+    }
+    #[inline(always)]
+    unsafe fn streamed() {
+        _mm_sfence();
+    }
+    #[inline(always)]
+    unsafe fn mix(acc: Self::I, data: Self::I, key: Self::I) -> Self::I {
+        let mixed = both!(_mm256_xor_si256, data, key);
+        let high = [_mm256_srli_epi64::<32>(mixed[0]), _mm256_srli_epi64::<32>(mixed[1])];
+        let product = both!(_mm256_mul_epu32, mixed, high);
+        let beside = [_mm256_shuffle_epi32::<0x4e>(data[0]), _mm256_shuffle_epi32::<0x4e>(data[1])];
+        both!(_mm256_add_epi64, both!(_mm256_add_epi64, acc, product), beside)
+    }
+    #[inline(always)]
+    unsafe fn scramble(acc: Self::I, key: Self::I) -> Self::I {
+        let half = |acc: __m256i, key: __m256i| {
+            let shifted = _mm256_srli_epi64::<47>(acc);
+            let mixed = _mm256_xor_si256(_mm256_xor_si256(acc, shifted), key);
+            let by = _mm256_set1_epi64x(i64::from(SCRAMBLE));
+            let high = _mm256_mul_epu32(_mm256_srli_epi64::<32>(mixed), by);
+            _mm256_add_epi64(_mm256_mul_epu32(mixed, by), _mm256_slli_epi64::<32>(high))
+        };
+        [half(acc[0], key[0]), half(acc[1], key[1])]
+    }
 }
 
 /// Declares an AVX-512 tier; the tiers differ in the dot product alone.
@@ -281,6 +314,33 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn to_f32(x: __m512i) -> __m512 {
                 _mm512_cvtepi32_ps(x)
+            }
+            #[inline(always)]
+            unsafe fn store_bytes(p: *mut u8, x: __m512i) {
+                _mm512_storeu_si512(p.cast(), x);
+            }
+            #[inline(always)]
+            unsafe fn stream(p: *mut u8, x: __m512i) {
+                _mm512_stream_si512(p.cast(), x);
+            }
+            #[inline(always)]
+            unsafe fn streamed() {
+                _mm_sfence();
+            }
+            #[inline(always)]
+            unsafe fn mix(acc: __m512i, data: __m512i, key: __m512i) -> __m512i {
+                let mixed = _mm512_xor_si512(data, key);
+                let product = _mm512_mul_epu32(mixed, _mm512_srli_epi64::<32>(mixed));
+                let beside = _mm512_shuffle_epi32::<0x4e>(data);
+                _mm512_add_epi64(_mm512_add_epi64(acc, product), beside)
+            }
+            #[inline(always)]
+            unsafe fn scramble(acc: __m512i, key: __m512i) -> __m512i {
+                let shifted = _mm512_srli_epi64::<47>(acc);
+                let mixed = _mm512_xor_si512(_mm512_xor_si512(acc, shifted), key);
+                let by = _mm512_set1_epi64(i64::from(SCRAMBLE));
+                let high = _mm512_mul_epu32(_mm512_srli_epi64::<32>(mixed), by);
+                _mm512_add_epi64(_mm512_mul_epu32(mixed, by), _mm512_slli_epi64::<32>(high))
             }
         }
     };
