@@ -6,7 +6,7 @@ use estafette_kv_transfer::{
     ReceiverLimits, TransportChoice,
 };
 use estafette_proto::v1::KvEndpoint;
-use estafette_types::{BlockId, Incarnation, TransferId};
+use estafette_types::{BlockId, Incarnation, SequenceId, TransferId};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ async fn measure(transport: TransportChoice) -> Result<(usize, Vec<Duration>), B
         let transfer = TransferId(round);
         let table: Vec<BlockId> = (0..BLOCKS).map(BlockId).collect();
         let blocks: Vec<_> = (0..BLOCKS).map(|i| (i, BlockId(BLOCKS - 1 - i))).collect();
-        receiver.expect(transfer, deadline)?;
+        receiver.expect(transfer, SequenceId(round as u64), deadline)?;
         let started = Instant::now();
         let endpoint = endpoint.clone();
         let handle = pusher.start(PushRequest { transfer, endpoint, table, deadline })?;

@@ -29,7 +29,7 @@ mod stream;
 mod wire;
 
 pub use error::HandoffError;
-pub use faults::{Fault, FaultPlan};
+pub use faults::{Fault, FaultPlan, When};
 pub use layout::HandoffLayout;
 pub use message::FirstToken;
 pub use pusher::{

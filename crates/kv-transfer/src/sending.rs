@@ -13,10 +13,12 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What one finished transfer cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PushStats {
-    /// Bytes of KV sent.
+    /// Bytes of KV sent, also those that were sent again.
     pub bytes: u64,
+    /// Units that were sent again, because they came damaged or not at all.
+    pub units_again: u64,
     /// Parts they were sent in.
     pub parts: u64,
     /// Bytes that had left before the prompt was finished: the overlap with computing.
@@ -26,7 +28,7 @@ pub struct PushStats {
 }
 
 /// What the shell is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum SendAction {
     /// Send a message that carries no units.
     Message(Message),
@@ -37,12 +39,14 @@ pub(crate) enum SendAction {
 }
 
 /// One part to send: where its units are here and where they belong there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PartPlan {
     pub(crate) transfer: TransferId,
     pub(crate) epoch: u64,
     pub(crate) group: u32,
     pub(crate) first_block: u32,
+    /// Of the request that it answers; 0 when the units go for the first time.
+    pub(crate) round: u32,
     /// Block here, block there, in logical order.
     pub(crate) blocks: Vec<(BlockId, BlockId)>,
 }
@@ -56,6 +60,7 @@ impl PartPlan {
             group: self.group,
             first_block: self.first_block,
             checksums,
+            round: self.round,
         }
     }
 }
@@ -73,17 +78,22 @@ pub(crate) struct Window {
     pub(crate) pool_blocks: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Grant {
     epoch: u64,
     to: Destinations,
     sent: Bitmap,
     units: usize,
     expires: Instant,
+    /// The newest request to send units again, and what is left to send of all of them: round, group, block.
+    round: u32,
+    again: VecDeque<(u32, u32, u32)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Outgoing {
+    attempt: u64,
     table: Vec<BlockId>,
     grant: Option<Grant>,
     ready: VecDeque<(u32, Range<u32>)>,
@@ -95,11 +105,12 @@ struct Outgoing {
 }
 
 /// All transfers of one connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sending {
     layout: HandoffLayout,
     window: Window,
     in_flight: u64,
+    attempts: u64,
     transfers: BTreeMap<TransferId, Outgoing>,
     turn: Option<TransferId>,
     actions: VecDeque<SendAction>,
@@ -111,6 +122,7 @@ impl Sending {
             layout,
             window,
             in_flight: 0,
+            attempts: 0,
             transfers: BTreeMap::new(),
             turn: None,
             actions: VecDeque::new(),
@@ -129,13 +141,17 @@ impl Sending {
             let error = HandoffError::protocol("the transfer is already running");
             return self.actions.push_back(SendAction::Outcome(transfer, Err(error)));
         }
+        self.attempts += 1;
+        let attempt = self.attempts;
         let push = Message::Push {
             transfer,
+            attempt,
             blocks: table.len() as u32,
             ttl: deadline.saturating_duration_since(now),
         };
         self.actions.push_back(SendAction::Message(push));
         let outgoing = Outgoing {
+            attempt,
             table,
             grant: None,
             ready: VecDeque::new(),
@@ -190,9 +206,10 @@ impl Sending {
         message: Message,
     ) -> Result<(), HandoffError> {
         match message {
-            Message::Grant { transfer, epoch, runs, units, ttl } => {
-                let Some(out) = self.transfers.get_mut(&transfer) else {
-                    self.say_stopped(transfer, epoch, HandoffError::Aborted);
+            Message::Grant { transfer, attempt, epoch, runs, units, ttl } => {
+                let known = self.transfers.get_mut(&transfer);
+                let Some(out) = known.filter(|out| out.attempt == attempt) else {
+                    self.say_stopped(transfer, attempt, HandoffError::Aborted);
                     return Ok(());
                 };
                 if out.grant.is_some() {
@@ -204,12 +221,19 @@ impl Sending {
                     return Err(HandoffError::protocol("a grant whose unit count is wrong"));
                 }
                 let sent = Bitmap::new(out.table.len() * self.layout.groups() as usize);
-                let expires = now + ttl;
-                out.grant = Some(Grant { epoch, to, sent, units: all, expires });
+                let (expires, again) = (now + ttl, VecDeque::new());
+                out.grant = Some(Grant { epoch, to, sent, units: all, expires, round: 0, again });
+            }
+            Message::Resend { transfer, epoch, round, group, blocks } => {
+                let out = self.transfers.get_mut(&transfer);
+                let grant = out.and_then(|out| out.grant.as_mut()).filter(|g| g.epoch == epoch);
+                if let Some(grant) = grant {
+                    grant.send_again(round, group, &blocks, self.layout.groups())?;
+                }
             }
             Message::Ack { bytes } => self.in_flight = self.in_flight.saturating_sub(bytes),
             Message::Done { transfer, epoch } => self.done(now, transfer, epoch),
-            Message::Failed { transfer, epoch, error } => self.failed(transfer, epoch, error),
+            Message::Failed { transfer, attempt, error } => self.failed(transfer, attempt, error),
             Message::Reject(error) => return Err(error),
             Message::Hello(_)
             | Message::Welcome { .. }
@@ -291,27 +315,60 @@ impl Sending {
     }
 
     /// The receiver ended it. Answered even when nothing is known: the receiver waits for the answer.
-    fn failed(&mut self, transfer: TransferId, epoch: u64, error: HandoffError) {
-        let newer = self.transfers.get(&transfer).is_some_and(|out| {
-            out.grant.as_ref().is_some_and(|grant| epoch != 0 && grant.epoch > epoch)
-        });
-        if !newer && self.transfers.remove(&transfer).is_some() {
+    fn failed(&mut self, transfer: TransferId, attempt: u64, error: HandoffError) {
+        let this = self.transfers.get(&transfer).is_some_and(|out| out.attempt == attempt);
+        if this && self.transfers.remove(&transfer).is_some() {
             self.actions.push_back(SendAction::Outcome(transfer, Err(error.clone())));
         }
-        self.say_stopped(transfer, epoch, error);
+        self.say_stopped(transfer, attempt, error);
     }
 
     fn stop(&mut self, transfer: TransferId, error: HandoffError) {
         if let Some(out) = self.transfers.remove(&transfer) {
-            let epoch = out.grant.map_or(0, |grant| grant.epoch);
-            self.say_stopped(transfer, epoch, error.clone());
+            self.say_stopped(transfer, out.attempt, error.clone());
             self.actions.push_back(SendAction::Outcome(transfer, Err(error)));
         }
     }
 
-    fn say_stopped(&mut self, transfer: TransferId, epoch: u64, error: HandoffError) {
-        let stopped = Message::Stopped { transfer, epoch, error };
+    fn say_stopped(&mut self, transfer: TransferId, attempt: u64, error: HandoffError) {
+        let stopped = Message::Stopped { transfer, attempt, error };
         self.actions.push_back(SendAction::Message(stopped));
+    }
+}
+
+impl Window {
+    /// Units of `unit` bytes in one part.
+    fn units_of(&self, unit: usize) -> usize {
+        (self.part / unit.max(1)).clamp(1, self.units.max(1))
+    }
+}
+
+impl Grant {
+    /// The receiver wants these units once more. A repeat of what it has asked before changes nothing.
+    fn send_again(
+        &mut self,
+        round: u32,
+        group: u32,
+        blocks: &[u32],
+        groups: u32,
+    ) -> Result<(), HandoffError> {
+        if round <= self.round {
+            return Ok(());
+        }
+        let sent = |b: &u32| {
+            group < groups
+                && self.to.contains_key(b)
+                && self.sent.contains(unit_index(*b, group, groups))
+        };
+        if !blocks.iter().all(sent) {
+            return Err(HandoffError::protocol("units are asked for again that were never sent"));
+        }
+        if self.again.len() + blocks.len() > self.units {
+            return Err(HandoffError::protocol("more units are asked for again than there are"));
+        }
+        self.round = round;
+        self.again.extend(blocks.iter().map(|b| (round, group, *b)));
+        Ok(())
     }
 }
 
@@ -320,8 +377,43 @@ impl Outgoing {
         self.grant.as_ref().map_or(self.deadline, |grant| grant.expires.min(self.deadline))
     }
 
-    /// Takes the next run of granted, unsent, ready units of one group, at most one part long.
+    /// The next part: of units that are to be sent again, else of units that go for the first time.
     fn next_part(
+        &mut self,
+        transfer: TransferId,
+        layout: &HandoffLayout,
+        window: &Window,
+    ) -> Option<(PartPlan, usize)> {
+        self.next_again(transfer, layout, window)
+            .or_else(|| self.next_fresh(transfer, layout, window))
+    }
+
+    /// Takes neighbours of one request to send again, at most one part long.
+    fn next_again(
+        &mut self,
+        transfer: TransferId,
+        layout: &HandoffLayout,
+        window: &Window,
+    ) -> Option<(PartPlan, usize)> {
+        let grant = self.grant.as_mut()?;
+        let (round, group, first_block) = *grant.again.front()?;
+        let unit = layout.unit_bytes(group);
+        let mut blocks = Vec::new();
+        while blocks.len() < window.units_of(unit)
+            && let Some(&next) = grant.again.front()
+            && next == (round, group, first_block + blocks.len() as u32)
+            && let Some(from) = self.table.get(next.2 as usize)
+            && let Some(to) = grant.to.get(&next.2)
+        {
+            blocks.push((*from, *to));
+            grant.again.pop_front();
+        }
+        let (epoch, bytes) = (grant.epoch, blocks.len() * unit);
+        Some((PartPlan { transfer, epoch, group, first_block, round, blocks }, bytes))
+    }
+
+    /// Takes the next run of granted, unsent, ready units of one group, at most one part long.
+    fn next_fresh(
         &mut self,
         transfer: TransferId,
         layout: &HandoffLayout,
@@ -330,7 +422,7 @@ impl Outgoing {
         let grant = self.grant.as_ref()?;
         while let Some((group, blocks)) = self.ready.pop_front() {
             let unit = layout.unit_bytes(group);
-            let most = (window.part / unit.max(1)).clamp(1, window.units.max(1));
+            let most = window.units_of(unit);
             let wanted = |block: &u32| {
                 grant.to.contains_key(block)
                     && !grant.sent.contains(unit_index(*block, group, layout.groups()))
@@ -344,15 +436,21 @@ impl Outgoing {
                 .filter_map(|b| Some((*self.table.get(b as usize)?, *grant.to.get(&b)?)))
                 .collect::<Vec<_>>();
             let bytes = blocks.len() * unit;
-            let epoch = grant.epoch;
-            return Some((PartPlan { transfer, epoch, group, first_block: first, blocks }, bytes));
+            let (epoch, first_block) = (grant.epoch, first);
+            let plan = PartPlan { transfer, epoch, group, first_block, round: 0, blocks };
+            return Some((plan, bytes));
         }
         None
     }
 
     fn put_back(&mut self, plan: &PartPlan) {
-        let end = plan.first_block + plan.blocks.len() as u32;
-        self.ready.push_front((plan.group, plan.first_block..end));
+        let blocks = plan.first_block..plan.first_block + plan.blocks.len() as u32;
+        if plan.round == 0 {
+            return self.ready.push_front((plan.group, blocks));
+        }
+        if let Some(grant) = self.grant.as_mut() {
+            blocks.rev().for_each(|b| grant.again.push_front((plan.round, plan.group, b)));
+        }
     }
 
     fn mark_sent(&mut self, plan: &PartPlan, bytes: usize, groups: u32) {
@@ -360,6 +458,9 @@ impl Outgoing {
             for i in 0..plan.blocks.len() as u32 {
                 grant.sent.insert(unit_index(plan.first_block + i, plan.group, groups));
             }
+        }
+        if plan.round > 0 {
+            self.stats.units_again += plan.blocks.len() as u64;
         }
         self.stats.bytes += bytes as u64;
         self.stats.parts += 1;
@@ -371,5 +472,7 @@ pub(crate) fn unit_index(block: u32, group: u32, groups: u32) -> usize {
     block as usize * groups as usize + group as usize
 }
 
+#[cfg(test)]
+mod snapshot;
 #[cfg(test)]
 mod tests;
