@@ -150,6 +150,25 @@ async fn what_has_come_before_the_connection_breaks_is_kept() {
     }
 }
 
+/// The sender lives and never ends. Over shared memory it could still store, until it has answered.
+#[tokio::test]
+async fn what_has_come_before_the_deadline_is_kept() {
+    let prefill = start(Role::Prefill, Transport::Auto).await;
+    for (transport, choice) in TRANSPORTS {
+        let decode = start(Role::Decode, transport).await;
+        let request = request(17).within(Duration::from_secs(3));
+        let mut sender = FakePrefill::with_kv(&decode, choice, None, &prefill, &request).await;
+        let transfer = new_transfer();
+        let leg = start_decode(&decode, &request, transfer).await.expect("taken in");
+        let handle = sender.push(&decode, &request, transfer);
+        handle.ready(0, 0..7);
+        handle.ready(1, 0..4);
+        let answer = leg.finish().await.expect("answered");
+        assert_eq!(sender.outcome().await.result, Err(HandoffError::Expired));
+        assert_computed_behind(&decode, &request, &answer, 4 * 16).await;
+    }
+}
+
 /// The blocks are verified, but the token is outside the vocabulary.
 #[tokio::test]
 async fn a_first_token_that_is_none_is_not_taken() {
