@@ -14,5 +14,6 @@ mod explore;
 mod receiver;
 mod scenario;
 mod sender;
+mod serving;
 mod tests;
 mod world;

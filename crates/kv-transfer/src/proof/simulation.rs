@@ -8,11 +8,13 @@
 //! After the faults end, the run goes on until nothing happens any more; then the invariants of the end hold:
 //! one verdict on each side of each transfer, and every slot free.
 
+mod client;
 mod decode;
 mod faults;
 mod link;
 mod plan;
 mod prefill;
+mod server;
 #[cfg(test)]
 mod tests;
 mod world;

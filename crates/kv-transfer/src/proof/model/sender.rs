@@ -1,7 +1,7 @@
 //! The prefill side: its engine, and what `connection.rs` does with each action.
 
-use super::receiver::{Gone, Task};
 use super::scenario::Bug;
+use super::serving::{Gone, Task};
 use super::world::{PUSH_TIME, World, hash_messages};
 use crate::HandoffError;
 use crate::message::{FirstToken, Message, PART_UNITS_MAX, Part};

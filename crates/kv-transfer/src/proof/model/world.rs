@@ -1,8 +1,9 @@
 //! The state of the small world, and which steps it can take.
 
-use super::receiver::{Gone, Leg, ReceiverSide, Task};
+use super::receiver::{Leg, ReceiverSide};
 use super::scenario::Scenario;
 use super::sender::{Conn, Push};
+use super::serving::Gone;
 use crate::message::Message;
 use crate::proof::invariants::one_verdict::{Side, Verdicts};
 use crate::proof::invariants::{Violation, no_leak};
@@ -202,15 +203,4 @@ pub(super) fn hash_messages<'a, H: Hasher>(
         encode(message).hash(state);
     }
     0xff_u8.hash(state);
-}
-
-impl Task {
-    fn placement_mut(&mut self) -> Option<&mut crate::receiving::Placement> {
-        match self {
-            Self::Idle => None,
-            Self::Reading { placement, .. }
-            | Self::Verifying { placement, .. }
-            | Self::Counting { placement, .. } => Some(placement),
-        }
-    }
 }

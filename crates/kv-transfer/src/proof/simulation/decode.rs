@@ -1,19 +1,15 @@
-//! A decode worker: its engine (`receive.rs`), and what `receiver.rs` and `serve.rs` do.
+//! A decode worker: its engine (`receive.rs`), and what `receiver.rs` does around the machine.
 
-use super::link::Reader;
 use super::plan::{Bug, MILLI, Micros, Plan, Request};
-use super::prefill::IO_TIME;
 use super::world::{Event, Step, World, content};
-use crate::message::{Hello, Message, Part, VERSION};
 use crate::proof::invariants::one_verdict::Side;
 use crate::proof::invariants::{Violation, right_bytes, whole};
 use crate::proof::ledger::{GrantId, Ledger};
-use crate::receiving::{Placement, ReceiveAction, Receiving};
+use crate::receiving::{ReceiveAction, Receiving};
 use crate::{HandoffError, ReceiverEvent};
-use estafette_types::{BlockId, Incarnation, SequenceId, TransferId};
+use estafette_types::{BlockId, SequenceId, TransferId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// A leg that waits for its KV.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +22,9 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct DecodeWorker {
     pub(super) incarnation: u64,
-    machine: Receiving,
+    pub(super) machine: Receiving,
     pub(super) ledger: Ledger,
-    pool: Vec<u8>,
+    pub(super) pool: Vec<u8>,
     /// By leg.
     waiting: BTreeMap<usize, Waiting>,
     /// Slots that may still be written, and the leading blocks to keep then.
@@ -38,35 +34,6 @@ pub(super) struct DecodeWorker {
     events: VecDeque<ReceiverEvent>,
     pub(super) paused: Micros,
     pub(super) down: bool,
-}
-
-/// How far the receiver's end of a connection is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum End {
-    /// The hello has not come.
-    #[default]
-    New,
-    Open,
-    /// It wants to leave and waits for the sender to go.
-    Leaving,
-    Gone,
-}
-
-/// Units on their way out of the socket.
-#[derive(Debug)]
-struct Reading {
-    part: Part,
-    placement: Placement,
-    unit: usize,
-    filled: usize,
-}
-
-/// The receiver's end of a connection.
-#[derive(Debug, Default)]
-pub(super) struct Server {
-    end: End,
-    reader: Reader,
-    reading: Option<Reading>,
 }
 
 impl DecodeWorker {
@@ -86,7 +53,7 @@ impl DecodeWorker {
         }
     }
 
-    fn leg_of(&self, sequence: SequenceId) -> Option<usize> {
+    pub(super) fn leg_of(&self, sequence: SequenceId) -> Option<usize> {
         Some(sequence.0 as usize).filter(|leg| self.waiting.contains_key(leg))
     }
 }
@@ -123,7 +90,7 @@ impl World {
         self.carry_out(request.decode)
     }
 
-    fn over(&mut self, leg: usize, completed: bool) -> Step {
+    pub(super) fn over(&mut self, leg: usize, completed: bool) -> Step {
         self.log(|| format!("leg {leg} is over, completed: {completed}"));
         self.result.completed += u64::from(completed);
         self.result.failed += u64::from(!completed);
@@ -135,12 +102,12 @@ impl World {
     }
 
     /// What the machine asks for, under the shell's lock.
-    fn carry_out(&mut self, decode: usize) -> Step {
+    pub(super) fn carry_out(&mut self, decode: usize) -> Step {
         while let Some(action) = self.decodes[decode].machine.poll_action() {
             match action {
                 ReceiveAction::Send(conn, message) => {
                     let conn = conn as usize;
-                    if self.conns[conn].server.end == End::Open {
+                    if self.conns[conn].server.is_open() {
                         self.write(conn, false, &message, &[]);
                     }
                 }
@@ -164,7 +131,7 @@ impl World {
         self.give_grants(decode)
     }
 
-    fn defer_decode(&mut self, decode: usize, event: Event) -> bool {
+    pub(super) fn defer_decode(&mut self, decode: usize, event: Event) -> bool {
         let until = self.decodes[decode].paused;
         if until > self.now {
             self.at(until, event);
@@ -216,7 +183,7 @@ impl World {
         self.carry_out(decode)
     }
 
-    fn adopt(&mut self, decode: usize, leg: usize) -> Step {
+    pub(super) fn adopt(&mut self, decode: usize, leg: usize) -> Step {
         let Some(Waiting { grant, .. }) = self.decodes[decode].waiting.remove(&leg) else {
             return Ok(());
         };
@@ -235,7 +202,7 @@ impl World {
     }
 
     /// The granted blocks below `until` hold the bytes that belong there.
-    fn check_bytes(&self, decode: usize, grant: GrantId, until: u32) -> Step {
+    pub(super) fn check_bytes(&self, decode: usize, grant: GrantId, until: u32) -> Step {
         let (layout, worker) = (&self.plan.layout, &self.decodes[decode]);
         for (logical, slot) in worker.ledger.blocks(grant).iter().filter(|(l, _)| *l < until) {
             for group in 0..layout.groups() {
@@ -269,7 +236,7 @@ impl World {
     }
 
     /// Takes the slots back, now or when nobody can write to them.
-    fn give_up(&mut self, decode: usize, leg: usize, verified: u32) -> Step {
+    pub(super) fn give_up(&mut self, decode: usize, leg: usize, verified: u32) -> Step {
         let worker = &mut self.decodes[decode];
         let Some(Waiting { request, grant, .. }) = worker.waiting.remove(&leg) else {
             return Ok(());
@@ -289,7 +256,7 @@ impl World {
     }
 
     /// Nobody can write any more: the leading blocks that are verified are kept, and everything is free.
-    fn free(&mut self, decode: usize, grant: GrantId, verified: u32) -> Step {
+    pub(super) fn free(&mut self, decode: usize, grant: GrantId, verified: u32) -> Step {
         whole::check(&self.decodes[decode].ledger, grant, verified)?;
         self.check_bytes(decode, grant, verified)?;
         let blocks = self.decodes[decode].ledger.blocks(grant);
@@ -299,7 +266,7 @@ impl World {
     }
 
     /// Gives every grant that there is room for, oldest leg first, in slots at random.
-    fn give_grants(&mut self, decode: usize) -> Step {
+    pub(super) fn give_grants(&mut self, decode: usize) -> Step {
         let legs: Vec<usize> = self.decodes[decode].waiting.keys().copied().collect();
         for leg in legs {
             let Some(Waiting { request, asking: true, grant: None }) =
@@ -323,7 +290,7 @@ impl World {
         Ok(())
     }
 
-    fn grant(
+    pub(super) fn grant(
         &mut self,
         decode: usize,
         leg: usize,
@@ -370,196 +337,11 @@ impl World {
         worker.ledger.store(by, (logical, group, slot), intact)
     }
 
-    /// Bytes, or the end, come to the receiver.
-    pub(super) fn bytes_up(&mut self, conn: usize) -> Step {
-        let decode = self.conns[conn].decode;
-        if self.defer_decode(decode, Event::Up(conn)) {
-            return Ok(());
-        }
-        let now = self.now;
-        let bytes = self.conns[conn].up.read(now);
-        // A process that is not there refuses, and nobody reads for one that has died.
-        let there = self.conns[conn].incarnation == self.decodes[decode].incarnation;
-        if self.decodes[decode].down || (!there && self.conns[conn].server.end != End::New) {
-            self.server_hangs_up(conn);
-            return Ok(());
-        }
-        if matches!(self.conns[conn].server.end, End::New | End::Open) {
-            self.conns[conn].server.reader.add(bytes);
-            if let Err(error) = self.take_frames(conn) {
-                match error {
-                    Broken::Protocol(error) => self.server_breaks(conn, &error)?,
-                    Broken::Invariant(violation) => return Err(violation),
-                }
-            }
-        }
-        if self.conns[conn].up.is_at_end() {
-            return self.server_ends(conn);
-        }
-        let waiting = self.conns[conn].server.reader.waiting() as u64;
-        let within = self.conns[conn].server.reading.as_ref().map_or(0, |r| r.filled as u64 + 1);
-        if waiting + within > 0 {
-            self.at(self.now + IO_TIME, Event::UpLimit(conn, waiting + within));
-        }
-        Ok(())
-    }
-
-    pub(super) fn up_limit(&mut self, conn: usize, was: u64) -> Step {
-        let server = &self.conns[conn].server;
-        let within = server.reading.as_ref().map_or(0, |r| r.filled as u64 + 1);
-        if server.end == End::Open && server.reader.waiting() as u64 + within == was {
-            return self.server_breaks(conn, &HandoffError::gone("it stopped within a frame"));
-        }
-        Ok(())
-    }
-
-    fn take_frames(&mut self, conn: usize) -> Result<(), Broken> {
-        loop {
-            if self.conns[conn].server.reading.is_some() && !self.read_units(conn)? {
-                return Ok(());
-            }
-            let Some(message) = self.conns[conn].server.reader.message()? else { return Ok(()) };
-            if self.conns[conn].server.end == End::New {
-                self.welcome(conn, message)?;
-                continue;
-            }
-            self.take_frame(conn, message)?;
-        }
-    }
-
-    fn welcome(&mut self, conn: usize, message: Message) -> Result<(), Broken> {
-        let worker = &self.decodes[self.conns[conn].decode];
-        let Message::Hello(Hello { version: VERSION, receiver, layout, .. }) = message else {
-            return Err(HandoffError::protocol("the first message is not a hello").into());
-        };
-        let found = Incarnation(worker.incarnation);
-        // So that what was meant for another process is refused and answered.
-        self.conns[conn].server.end = End::Open;
-        if receiver != found {
-            return Err(HandoffError::StalePeer.into());
-        }
-        self.plan.layout.matches(&layout)?;
-        let credit_bytes = self.plan.limits.credit_bytes;
-        let pool_bytes = self.plan.layout.kv.total_bytes() as u64;
-        let welcome = Message::Welcome { receiver: found, credit_bytes, pool_bytes };
-        self.write(conn, false, &welcome, &[]);
-        Ok(())
-    }
-
-    fn take_frame(&mut self, conn: usize, message: Message) -> Result<(), Broken> {
-        let (now, decode, one_sided) =
-            (self.instant(), self.conns[conn].decode, self.conns[conn].one_sided);
-        let machine = &mut self.decodes[decode].machine;
-        let Message::Part(part) = message else {
-            machine.on_message(now, conn as u64, one_sided, message)?;
-            return Ok(self.carry_out(decode)?);
-        };
-        let placement = machine.place(conn as u64, &part)?;
-        if one_sided {
-            return Ok(self.finish_part(conn, &part, &placement)?);
-        }
-        let reading = Reading { part, placement, unit: 0, filled: 0 };
-        self.conns[conn].server.reading = Some(reading);
-        Ok(())
-    }
-
-    /// Units out of the socket into their slots, as far as they have come; true when the part is complete.
-    fn read_units(&mut self, conn: usize) -> Result<bool, Broken> {
-        let decode = self.conns[conn].decode;
-        let Some(mut reading) = self.conns[conn].server.reading.take() else { return Ok(true) };
-        let len = self.plan.layout.unit_bytes(reading.part.group);
-        while reading.unit < reading.placement.to.len() {
-            let bytes = self.conns[conn].server.reader.take(len - reading.filled);
-            if bytes.is_empty() {
-                self.conns[conn].server.reading = Some(reading);
-                return Ok(false);
-            }
-            let open = reading.placement.gate.as_ref().is_some_and(|gate| gate.enter().is_some());
-            if let Some(slot) = reading.placement.to[reading.unit].filter(|_| open) {
-                let by = GrantId { transfer: reading.part.transfer.0, epoch: reading.part.epoch };
-                let logical = reading.part.first_block + reading.unit as u32;
-                let unit = (logical, reading.part.group, slot.0);
-                self.store(decode, by, unit, reading.filled, &bytes)?;
-            }
-            reading.filled += bytes.len();
-            if reading.filled == len {
-                (reading.unit, reading.filled) = (reading.unit + 1, 0);
-            }
-        }
-        self.finish_part(conn, &reading.part, &reading.placement)?;
-        Ok(true)
-    }
-
-    /// Gives the credit back and compares the checksums.
-    fn finish_part(&mut self, conn: usize, part: &Part, placement: &Placement) -> Step {
-        let (decode, layout) = (self.conns[conn].decode, self.plan.layout.clone());
-        let bytes = (layout.unit_bytes(part.group) * part.checksums.len()) as u64;
-        if self.conns[conn].server.end == End::Open {
-            self.write(conn, false, &Message::Ack { bytes }, &[]);
-        }
-        for ((block, to), checksum) in (part.first_block..).zip(&placement.to).zip(&part.checksums)
-        {
-            let open = placement.gate.as_ref().is_some_and(|gate| gate.enter().is_some());
-            let Some(slot) = to.filter(|_| open) else { continue };
-            let worker = &mut self.decodes[decode];
-            let range = layout.unit_range(slot, part.group);
-            let unchecked = self.plan.bug == Some(Bug::UncheckedUnits);
-            if unchecked || xxh3_64(&worker.pool[range]) == *checksum {
-                let by = GrantId { transfer: part.transfer.0, epoch: part.epoch };
-                worker.ledger.verified(by, block, part.group);
-                worker.machine.count(conn as u64, part, block);
-            } else {
-                self.log(|| format!("block {block} of {:?} is damaged", part.transfer));
-                self.decodes[decode].machine.corrupt(conn as u64, part, block);
-            }
-            self.carry_out(decode)?;
-        }
-        Ok(())
-    }
-
-    /// The receiver wants to leave: over a Unix socket it waits for the sender to go, over TCP it is gone.
-    fn server_breaks(&mut self, conn: usize, error: &HandoffError) -> Step {
-        let decode = self.conns[conn].decode;
-        self.log(|| format!("conn {conn}: the receiver leaves: {error}"));
-        self.decodes[decode].machine.on_broken(conn as u64, error);
-        self.carry_out(decode)?;
-        self.write(conn, false, &Message::Reject(error.clone()), &[]);
-        let server = &mut self.conns[conn].server;
-        (server.end, server.reading) = (End::Leaving, None);
-        let after = self.plan.rng.below(MILLI);
-        let at = self.conns[conn].down.close(self.now + after);
-        self.at(at, Event::Down(conn));
-        if !self.conns[conn].one_sided {
-            return self.server_ends(conn);
-        }
-        Ok(())
-    }
-
-    /// The end of the stream.
-    fn server_ends(&mut self, conn: usize) -> Step {
-        let decode = self.conns[conn].decode;
-        if self.conns[conn].server.end == End::Gone {
-            return Ok(());
-        }
-        self.conns[conn].server.reading = None;
-        self.decodes[decode].machine.on_broken(conn as u64, &HandoffError::gone("closed"));
-        self.decodes[decode].machine.on_closed(conn as u64);
-        self.server_hangs_up(conn);
-        self.carry_out(decode)
-    }
-
-    fn server_hangs_up(&mut self, conn: usize) {
-        self.conns[conn].server.end = End::Gone;
-        let after = self.plan.rng.below(MILLI);
-        let at = self.conns[conn].down.close(self.now + after);
-        self.at(at, Event::Down(conn));
-    }
-
     /// The process dies; the one that takes its place has a pool of its own.
     pub(super) fn kill_decode(&mut self, which: usize) {
         for conn in 0..self.conns.len() {
             let state = &self.conns[conn];
-            if state.decode == which && matches!(state.server.end, End::Open | End::Leaving) {
+            if state.decode == which && state.server.is_there() {
                 self.server_hangs_up(conn);
             }
         }
@@ -570,23 +352,5 @@ impl World {
             self.verdicts.forgive(Side::Receiver, leg as u64);
             self.try_again(waiting.request);
         }
-    }
-}
-
-/// Why reading went no further.
-enum Broken {
-    Protocol(HandoffError),
-    Invariant(Violation),
-}
-
-impl From<HandoffError> for Broken {
-    fn from(error: HandoffError) -> Self {
-        Self::Protocol(error)
-    }
-}
-
-impl From<Violation> for Broken {
-    fn from(violation: Violation) -> Self {
-        Self::Invariant(violation)
     }
 }

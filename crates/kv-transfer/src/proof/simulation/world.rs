@@ -1,11 +1,13 @@
 //! The run: time, workers, connections, and what is true of all of them.
 
 use super::Simulated;
-use super::decode::{DecodeWorker, Server};
+use super::client::Client;
+use super::decode::DecodeWorker;
 use super::faults::{Disaster, Fate, disasters, fate};
 use super::link::Pipe;
 use super::plan::{Bug, MILLI, Micros, Plan, SECOND};
-use super::prefill::{Client, PrefillWorker};
+use super::prefill::PrefillWorker;
+use super::server::Server;
 use crate::message::Message;
 use crate::proof::invariants::one_verdict::{Side, Verdicts};
 use crate::proof::invariants::{Violation, no_leak};
