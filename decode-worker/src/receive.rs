@@ -3,6 +3,9 @@
 //! Grants are given oldest leg first, all blocks of a prompt at once, and never to a younger leg than the
 //! sequence that waits to be computed here. So two hand-offs that do not fit the pool together come one after
 //! the other: whoever has its blocks depends on nobody who lacks them.
+//!
+//! What a hand-off has brought before it failed is not lost: leading blocks that are verified go into the prefix
+//! cache once nobody can write to them, and the prompt is computed from there on.
 
 use crate::socket_dir::SocketDir;
 use estafette_config::{Transport, advertised, runtime_dir};
@@ -24,6 +27,8 @@ use tokio::sync::mpsc;
 const HANDOFF_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often to look whether the writer of a revoked grant has let go.
 const FENCE_POLL: Duration = Duration::from_millis(10);
+/// How long a sequence whose verified blocks may still be written waits for them, before it is computed from its beginning.
+const FENCE_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The hand-offs of one decode worker.
 #[derive(Debug)]
@@ -37,10 +42,18 @@ pub(crate) struct Receive {
     sequences: BTreeMap<TransferId, SequenceId>,
     /// Those whose sender waits for a grant.
     asking: BTreeSet<SequenceId>,
-    /// Blocks of ended legs that may still be written.
-    fences: Vec<(SequenceId, Revocation)>,
+    fences: Vec<Fence>,
     /// Dropped after the receiver.
     _socket: Option<SocketDir>,
+}
+
+/// Blocks of a leg that is over, which may still be written.
+#[derive(Debug)]
+struct Fence {
+    id: SequenceId,
+    revocation: Revocation,
+    /// The sequence goes on here when the fence is there, or then.
+    waits_until: Option<Instant>,
 }
 
 /// Opens the receiver.
@@ -134,7 +147,7 @@ impl Receive {
         }
         let now = Instant::now();
         let patience = HANDOFF_TIMEOUT.min(deadline.saturating_duration_since(now) / 2);
-        receiver.expect(transfer, now + patience)?;
+        receiver.expect(transfer, id, now + patience)?;
         self.transfers.insert(id, transfer);
         self.sequences.insert(transfer, id);
         Ok(())
@@ -158,7 +171,7 @@ impl Receive {
                 && let Err(error) = self.grant_blocks(id, &reservation)
             {
                 tracing::debug!(sequence = id.0, %error, "no longer wanted, or not valid");
-                self.fail(id, engine);
+                self.fail(id, 0, engine);
             }
         }
     }
@@ -180,22 +193,43 @@ impl Receive {
         Some(transfer)
     }
 
-    /// Ends the hand-off of `id`. Blocks that may still be written are held until they may not.
-    fn end(&mut self, id: SequenceId, engine: &mut Engine) {
-        let Some(transfer) = self.forget(id) else { return };
-        let Some(receiver) = &self.receiver else { return };
-        let revocation = receiver.revoke(transfer);
-        if !revocation.is_safe() {
-            engine.scheduler.hold(id);
-            self.fences.push((id, revocation));
-        }
+    /// The sequence that an event is about, while it waits for this very transfer.
+    fn waiting(&self, id: SequenceId, transfer: TransferId) -> Option<SequenceId> {
+        (self.transfers.get(&id) == Some(&transfer)).then_some(id)
     }
 
-    /// The KV does not come: the prompt is computed here, in other blocks when the old ones are not safe yet.
-    fn fail(&mut self, id: SequenceId, engine: &mut Engine) {
-        self.end(id, engine);
-        engine.scheduler.fall_back(id);
+    /// Ends the hand-off of `id`, of whose blocks the first `verified` are known to be right. They are kept at once when
+    /// nobody can write to them; otherwise all are held until then, and the fence is returned.
+    fn end(&mut self, id: SequenceId, verified: u32, engine: &mut Engine) -> Option<Ended> {
+        let transfer = self.forget(id)?;
+        let revocation = self.receiver.as_ref()?.revoke(transfer);
+        let verified = verified.max(revocation.verified_blocks()) as usize;
+        if revocation.is_safe() {
+            engine.scheduler.keep_verified(id, verified);
+            return None;
+        }
+        engine.scheduler.hold(id, verified);
+        Some(Ended { revocation, verified })
     }
+
+    /// The KV does not come, or not all of it: the rest of the prompt is computed here.
+    fn fail(&mut self, id: SequenceId, verified: u32, engine: &mut Engine) {
+        let Some(Ended { revocation, verified }) = self.end(id, verified, engine) else {
+            return engine.scheduler.fall_back(id);
+        };
+        // A writer that lives answers within a round trip, which costs less than the verified blocks.
+        let waits_until = (verified > 0).then(|| Instant::now() + FENCE_PATIENCE);
+        if waits_until.is_none() {
+            engine.scheduler.fall_back(id);
+        }
+        self.fences.push(Fence { id, revocation, waits_until });
+    }
+}
+
+/// A hand-off that is over but not fenced.
+struct Ended {
+    revocation: Revocation,
+    verified: usize,
 }
 
 impl StepObserver for Receive {
@@ -220,30 +254,30 @@ impl HandOff for Receive {
     }
 
     fn on_transport(&mut self, event: ReceiverEvent, engine: &mut Engine) -> Vec<EngineEvent> {
-        // A transfer that is not known here was ended by this side.
+        // An event of a leg that is not known here is of one that this side has ended.
         match event {
-            ReceiverEvent::GrantRequested { transfer } => {
-                if let Some(id) = self.sequences.get(&transfer) {
-                    self.asking.insert(*id);
+            ReceiverEvent::GrantRequested { transfer, sequence } => {
+                if let Some(id) = self.waiting(sequence, transfer) {
+                    self.asking.insert(id);
                     self.grant(engine);
                 }
             }
-            ReceiverEvent::Completed { transfer, first_token } => {
-                if let Some(id) = self.sequences.get(&transfer).copied() {
+            ReceiverEvent::Completed { transfer, sequence, first_token } => {
+                if let Some(id) = self.waiting(sequence, transfer) {
                     let token = first_token.token;
                     if token >= self.vocab_size {
                         tracing::warn!(%transfer, token, "computing a prompt whose first token is none");
-                        self.fail(id, engine);
+                        self.fail(id, 0, engine);
                         return Vec::new();
                     }
                     self.forget(id);
                     return engine.adopt(id, token);
                 }
             }
-            ReceiverEvent::Failed { transfer, error } => {
-                if let Some(id) = self.sequences.get(&transfer).copied() {
-                    tracing::warn!(%transfer, %error, "computing a prompt whose hand-off failed");
-                    self.fail(id, engine);
+            ReceiverEvent::Failed { transfer, sequence, error, verified_blocks } => {
+                if let Some(id) = self.waiting(sequence, transfer) {
+                    tracing::warn!(%transfer, %error, verified_blocks, "computing what a failed hand-off did not bring");
+                    self.fail(id, verified_blocks, engine);
                 }
             }
         }
@@ -253,7 +287,9 @@ impl HandOff for Receive {
     fn on_events(&mut self, _events: &[EngineEvent], _engine: &mut Engine) {}
 
     fn cancelled(&mut self, id: SequenceId, engine: &mut Engine) {
-        self.end(id, engine);
+        if let Some(Ended { revocation, .. }) = self.end(id, 0, engine) {
+            self.fences.push(Fence { id, revocation, waits_until: None });
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -261,10 +297,17 @@ impl HandOff for Receive {
     }
 
     fn on_timer(&mut self, engine: &mut Engine) {
-        self.fences.retain(|(id, revocation)| {
+        let now = Instant::now();
+        self.fences.retain_mut(|Fence { id, revocation, waits_until }| {
             let safe = revocation.is_safe();
             if safe {
                 engine.scheduler.release_held(*id);
+            }
+            if let Some(at) = *waits_until
+                && (safe || at <= now)
+            {
+                *waits_until = None;
+                engine.scheduler.fall_back(*id);
             }
             !safe
         });

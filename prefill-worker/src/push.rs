@@ -198,7 +198,7 @@ impl HandOff for Push {
                 self.pushes.remove(&id);
             }
             State::Running(handle) => {
-                engine.scheduler.hold(id);
+                engine.scheduler.hold(id, 0);
                 handle.abort();
             }
             // A finished prompt: its blocks are held already.

@@ -1,7 +1,7 @@
 //! A fixed set of small integers: which units have been sent or counted.
 
 /// Members of `0..len`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Bitmap {
     words: Vec<u64>,
     len: usize,

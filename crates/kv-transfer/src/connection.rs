@@ -1,6 +1,6 @@
 //! One connection of the pusher: the shell around [`Sending`].
 
-use crate::faults::FaultyLink;
+use crate::faults::{Fault, FaultyLink, Injected};
 use crate::link::{Link, Move, ShmLink, TcpLink, Verdict};
 use crate::message::{Hello, Message, PART_UNITS_MAX, VERSION};
 use crate::pool::Chunk;
@@ -121,8 +121,8 @@ fn attached(
     credit: u64,
     pool_bytes: u64,
 ) -> Attached {
-    let link = match settings.limits.fault {
-        Some(plan) => Box::new(FaultyLink { inner: link, plan, placed: 0 }),
+    let link = match settings.limits.faults.clone() {
+        Some(plan) => Box::new(FaultyLink::new(link, plan)),
         None => link,
     };
     let block = settings.layout.kv.block_bytes().max(1) as u64;
@@ -164,13 +164,21 @@ struct Driver<'a> {
     link: Box<dyn Link>,
     sending: Sending,
     running: Running,
+    injected: Injected,
 }
 
 impl<'a> Driver<'a> {
     fn new(settings: &'a Settings, attached: Attached) -> Self {
         let sending = Sending::new(settings.layout.clone(), attached.window);
         let Attached { stream, link, .. } = attached;
-        Self { settings, stream, link, sending, running: Running::new() }
+        Self {
+            settings,
+            stream,
+            link,
+            sending,
+            running: Running::new(),
+            injected: Injected::default(),
+        }
     }
 
     /// Runs until the connection ends; every transfer has its outcome then.
@@ -187,7 +195,9 @@ impl<'a> Driver<'a> {
                 break HandoffError::gone("nothing is left to push");
             }
             let idle = if rested { Duration::from_secs(60) } else { REST_AFTER };
-            let next = self.sending.next_wakeup().unwrap_or_else(|| Instant::now() + idle);
+            let next =
+                self.sending.next_wakeup().into_iter().chain(self.injected.next_wakeup()).min();
+            let next = next.unwrap_or_else(|| Instant::now() + idle);
             tokio::select! {
                 start = starts.recv(), if open => match start {
                     Some(start) => {
@@ -226,6 +236,7 @@ impl<'a> Driver<'a> {
         messages: &mut mpsc::Receiver<Result<Message, HandoffError>>,
     ) -> Result<(), HandoffError> {
         loop {
+            self.injected.flush(&self.stream, self.settings.limits.io_timeout).await?;
             self.listen();
             self.sending.on_time(Instant::now());
             while let Ok(message) = messages.try_recv() {
@@ -272,6 +283,13 @@ impl<'a> Driver<'a> {
         message: Option<Result<Message, HandoffError>>,
     ) -> Result<(), HandoffError> {
         let message = message.unwrap_or_else(|| Err(HandoffError::gone("its reader stopped")))?;
+        match self.link.hears(&message) {
+            Verdict::Fault(Fault::Drop) => return Ok(()),
+            Verdict::Fault(Fault::Repeat) => {
+                self.sending.on_message(Instant::now(), message.clone())?;
+            }
+            Verdict::Fault(_) | Verdict::Send => {}
+        }
         self.sending.on_message(Instant::now(), message)
     }
 
@@ -297,16 +315,11 @@ impl<'a> Driver<'a> {
 
     async fn send(&mut self, message: &Message, chunks: &[Chunk]) -> Result<(), HandoffError> {
         let limit = self.settings.limits.io_timeout;
-        let times = match self.link.verdict(message) {
-            Verdict::Send => 1,
-            Verdict::Drop => 0,
-            Verdict::Twice => 2,
-            Verdict::Cut => return Err(HandoffError::gone("cut by the fault injector")),
+        let fault = match self.link.verdict(message) {
+            Verdict::Send => None,
+            Verdict::Fault(fault) => Some(fault),
         };
-        for _ in 0..times {
-            self.stream.send(message, chunks, limit).await?;
-        }
-        Ok(())
+        self.injected.send(fault, &self.stream, message, chunks, limit).await
     }
 }
 

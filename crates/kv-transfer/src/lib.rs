@@ -18,6 +18,8 @@ mod layout;
 mod link;
 mod message;
 mod pool;
+#[cfg(any(test, feature = "proof"))]
+mod proof;
 mod pusher;
 mod receiver;
 mod receiving;
@@ -29,9 +31,11 @@ mod stream;
 mod wire;
 
 pub use error::HandoffError;
-pub use faults::{Fault, FaultPlan};
+pub use faults::{Fault, FaultPlan, When};
 pub use layout::HandoffLayout;
 pub use message::FirstToken;
+#[cfg(any(test, feature = "proof"))]
+pub use proof::simulation::{Simulated, simulate};
 pub use pusher::{
     PushHandle, PushOutcome, PushRequest, Pusher, PusherFull, PusherLimits, TransportChoice,
 };

@@ -1,5 +1,6 @@
 //! How the bytes of a part reach the receiver's pool: the trait every transport implements.
 
+use crate::faults::Fault;
 use crate::message::Message;
 use crate::pool::{Chunk, write};
 use estafette_kernels::{KvMemory, copy_with_checksum};
@@ -24,13 +25,11 @@ pub(crate) struct Placed {
     pub(crate) follow: Vec<Chunk>,
 }
 
-/// What is to become of a message. Real transports always send.
+/// What is to become of a message. Real transports let every message through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Send,
-    Drop,
-    Twice,
-    Cut,
+    Fault(Fault),
 }
 
 /// A way into the receiver's pool. UCX and others come in here.
@@ -49,6 +48,11 @@ pub(crate) trait Link: Send {
 
     /// Asked before each message is sent; for fault injection.
     fn verdict(&mut self, _message: &Message) -> Verdict {
+        Verdict::Send
+    }
+
+    /// Asked before each message of the receiver is taken in; for fault injection.
+    fn hears(&mut self, _message: &Message) -> Verdict {
         Verdict::Send
     }
 }

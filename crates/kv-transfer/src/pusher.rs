@@ -39,8 +39,8 @@ pub struct PusherLimits {
     pub part_bytes: usize,
     /// Which transports may be used.
     pub transport: TransportChoice,
-    /// A fault to inject into every connection; for tests.
-    pub fault: Option<FaultPlan>,
+    /// Faults to inject into every connection; for tests.
+    pub faults: Option<FaultPlan>,
 }
 
 impl Default for PusherLimits {
@@ -51,7 +51,7 @@ impl Default for PusherLimits {
             io_timeout: Duration::from_secs(10),
             part_bytes: 1 << 20,
             transport: TransportChoice::Auto,
-            fault: None,
+            faults: None,
         }
     }
 }

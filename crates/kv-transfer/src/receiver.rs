@@ -6,7 +6,7 @@ use crate::serve::serve;
 use crate::stream::Stream;
 use crate::{HandoffError, HandoffLayout, ReceiverEvent, ReceiverLimits};
 use estafette_kernels::KvMemory;
-use estafette_types::{BlockId, Incarnation, TransferId};
+use estafette_types::{BlockId, Incarnation, SequenceId, TransferId};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,19 +32,28 @@ pub struct Receiver {
     _open: watch::Sender<()>,
 }
 
-/// Whether anyone can still write to the blocks of a revoked transfer.
+/// Whether anyone can still write to the blocks of a revoked transfer, and what is in them.
 #[derive(Debug)]
-pub struct Revocation(Option<watch::Receiver<bool>>);
+pub struct Revocation {
+    fence: Option<watch::Receiver<bool>>,
+    verified_blocks: u32,
+}
 
 impl Revocation {
     /// True when the blocks may be reused.
     pub fn is_safe(&self) -> bool {
-        self.0.as_ref().is_none_or(|fenced| *fenced.borrow() || fenced.has_changed().is_err())
+        self.fence.as_ref().is_none_or(|fenced| *fenced.borrow() || fenced.has_changed().is_err())
+    }
+
+    /// If this call ended the transfer: so many leading blocks of the prompt were verified, as in
+    /// [`ReceiverEvent::Failed`].
+    pub fn verified_blocks(&self) -> u32 {
+        self.verified_blocks
     }
 
     /// Waits at most `limit` until the blocks may be reused; false when they still may not.
     pub async fn wait(&mut self, limit: Duration) -> bool {
-        let Some(fenced) = self.0.as_mut() else { return true };
+        let Some(fenced) = self.fence.as_mut() else { return true };
         let waited = tokio::time::timeout(limit, fenced.wait_for(|fenced| *fenced)).await;
         waited.is_ok_and(|fenced| fenced.is_ok())
     }
@@ -118,12 +127,17 @@ impl Receiver {
         self.address
     }
 
-    /// The decode leg of `transfer` is here and waits until `deadline`.
+    /// The decode leg of `transfer` is here and waits until `deadline`; every event about it names `sequence`.
     ///
     /// # Errors
     /// When as many transfers as allowed are running, or this one is, for another leg; no event will follow.
-    pub fn expect(&self, transfer: TransferId, deadline: Instant) -> Result<(), HandoffError> {
-        self.shared.with(|receiving| receiving.expect(transfer, deadline))
+    pub fn expect(
+        &self,
+        transfer: TransferId,
+        sequence: SequenceId,
+        deadline: Instant,
+    ) -> Result<(), HandoffError> {
+        self.shared.with(|receiving| receiving.expect(transfer, sequence, deadline))
     }
 
     /// Answers [`ReceiverEvent::GrantRequested`]: the sender may write these blocks of the prompt (logical
@@ -142,7 +156,9 @@ impl Receiver {
 
     /// Answers [`ReceiverEvent::GrantRequested`] with no. No event follows.
     pub fn refuse(&self, transfer: TransferId, error: &HandoffError) {
-        self.shared.with(|receiving| receiving.cancel(transfer, error));
+        self.shared.with(|receiving| {
+            receiving.cancel(transfer, error);
+        });
     }
 
     /// Ends `transfer` if it is not over yet, and tells when its blocks may be reused. Call it also after
@@ -197,13 +213,13 @@ impl Shared {
 
     fn revoke(&self, transfer: TransferId) -> Revocation {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.receiving.cancel(transfer, &HandoffError::Aborted);
+        let verified_blocks = state.receiving.cancel(transfer, &HandoffError::Aborted);
         self.carry_out(&mut state);
         if !state.receiving.is_revoking(transfer) {
-            return Revocation(None);
+            return Revocation { fence: None, verified_blocks };
         }
         let fence = state.fences.entry(transfer).or_insert_with(|| watch::channel(false).0);
-        Revocation(Some(fence.subscribe()))
+        Revocation { fence: Some(fence.subscribe()), verified_blocks }
     }
 
     /// A new connection, or `None` when there are too many.

@@ -8,149 +8,28 @@
 //! parts are read and thrown away. Where the sender stores them (shared memory) it ends with the sender's
 //! last word on the transfer, or with the end of its connection.
 
+mod api;
+mod gate;
+mod resend;
+mod transfer;
+
+pub(crate) use api::{ConnId, Placement, ReceiveAction};
+pub use api::{ReceiverEvent, ReceiverLimits};
+pub(crate) use gate::Gate;
+
 use crate::bitmap::Bitmap;
-use crate::message::{FirstToken, Message, Part, RUNS_MAX};
+use crate::message::{Message, Part, RUNS_MAX};
 use crate::runs::{Destinations, coalesce};
-use crate::sending::unit_index;
 use crate::{HandoffError, HandoffLayout};
-use estafette_types::{BlockId, TransferId};
+use estafette_types::{BlockId, SequenceId, TransferId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// A connection of the receiver.
-pub(crate) type ConnId = u64;
-
-/// What the engine is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ReceiverEvent {
-    /// A sender wants to push an expected transfer: answer with `grant` or `refuse`.
-    GrantRequested {
-        /// Which.
-        transfer: TransferId,
-    },
-    /// Every granted unit is in the pool and verified; nobody writes to the blocks any more.
-    Completed {
-        /// Which.
-        transfer: TransferId,
-        /// What the prefill worker sampled.
-        first_token: FirstToken,
-    },
-    /// The transfer is dead. Its blocks may be reused when `revoke` says so.
-    Failed {
-        /// Which.
-        transfer: TransferId,
-        /// Why.
-        error: HandoffError,
-    },
-}
-
-/// Bounds of the receiver.
-#[derive(Clone, Copy, Debug)]
-pub struct ReceiverLimits {
-    /// Transfers that are expected or running at once.
-    pub transfers_max: usize,
-    /// Connections at once.
-    pub connections_max: usize,
-    /// How long a push waits for its decode leg.
-    pub unknown_wait: Duration,
-    /// How long a connection may take to finish a frame that it began, or to take one from us.
-    pub io_timeout: Duration,
-    /// Bytes of parts that a sender may have unacknowledged.
-    pub credit_bytes: u64,
-}
-
-impl Default for ReceiverLimits {
-    fn default() -> Self {
-        Self {
-            transfers_max: 1024,
-            connections_max: 256,
-            unknown_wait: Duration::from_secs(5),
-            io_timeout: Duration::from_secs(10),
-            credit_bytes: 16 << 20,
-        }
-    }
-}
-
-/// Open while the transfer's blocks may be written. Whoever stores into them or reads them for a checksum
-/// holds the gate; shutting it therefore waits for the store that is under way and forbids the next.
-#[derive(Debug, Default)]
-pub(crate) struct Gate(Mutex<bool>);
-
-impl Gate {
-    pub(crate) fn open() -> Self {
-        Self(Mutex::new(true))
-    }
-
-    /// `None` once it is shut.
-    pub(crate) fn enter(&self) -> Option<MutexGuard<'_, bool>> {
-        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.then_some(guard)
-    }
-
-    fn shut(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
-    }
-}
-
-/// What the shell is to do.
-#[derive(Debug)]
-pub(crate) enum ReceiveAction {
-    Send(ConnId, Message),
-    Event(ReceiverEvent),
-    /// No one can write to the blocks of a revoked transfer any more.
-    Fenced(TransferId),
-}
-
-/// Where the units of a part belong.
-#[derive(Debug)]
-pub(crate) struct Placement {
-    /// Of the transfer; `None` when it is not live and everything is thrown away.
-    pub(crate) gate: Option<Arc<Gate>>,
-    /// Per unit: the block to store it in, or nothing when it is not wanted.
-    pub(crate) to: Vec<Option<BlockId>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Peer {
-    conn: ConnId,
-    blocks: u32,
-    one_sided: bool,
-}
-
-#[derive(Debug)]
-struct Granted {
-    peer: Peer,
-    epoch: u64,
-    to: Destinations,
-    units: usize,
-    counted: Bitmap,
-    gate: Arc<Gate>,
-    commit: Option<FirstToken>,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// The decode leg is here, the push is not.
-    Expected,
-    /// The push is here, the decode leg is not.
-    Early(Peer),
-    /// Both are here; the engine has been asked.
-    Asked(Peer),
-    /// Units may come.
-    Filling(Granted),
-    /// Dead, but the sender may still store.
-    Revoking { conn: ConnId, epoch: u64 },
-}
-
-#[derive(Debug)]
-struct Incoming {
-    phase: Phase,
-    deadline: Instant,
-}
+use transfer::{Ended, Granted, Incoming, Peer, Phase};
 
 /// All transfers of the receiver.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Receiving {
     layout: HandoffLayout,
     limits: ReceiverLimits,
@@ -168,6 +47,12 @@ impl Receiving {
         self.actions.pop_front()
     }
 
+    /// The epoch of the newest grant.
+    #[cfg(any(test, feature = "proof"))]
+    pub(crate) fn last_epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub(crate) fn next_wakeup(&self) -> Option<Instant> {
         let waiting = |i: &&Incoming| !matches!(i.phase, Phase::Revoking { .. });
         self.transfers.values().filter(waiting).map(|i| i.deadline).min()
@@ -178,27 +63,29 @@ impl Receiving {
         self.transfers.get(&transfer).is_some_and(|i| matches!(i.phase, Phase::Revoking { .. }))
     }
 
-    /// The decode leg is here.
+    /// The decode leg of `sequence` is here.
     ///
     /// # Errors
     /// When as many transfers as allowed are running, or this one is, for another leg.
     pub(crate) fn expect(
         &mut self,
         transfer: TransferId,
+        sequence: SequenceId,
         deadline: Instant,
     ) -> Result<(), HandoffError> {
         if let Some(incoming) = self.transfers.get_mut(&transfer) {
             let Phase::Early(peer) = incoming.phase else {
                 return Err(HandoffError::Refused("the transfer is already running".into()));
             };
-            *incoming = Incoming { phase: Phase::Asked(peer), deadline };
-            self.event(ReceiverEvent::GrantRequested { transfer });
+            *incoming = Incoming { phase: Phase::Asked(peer), sequence: Some(sequence), deadline };
+            self.event(ReceiverEvent::GrantRequested { transfer, sequence });
             return Ok(());
         }
         if self.transfers.len() >= self.limits.transfers_max {
             return Err(HandoffError::Refused("too many hand-offs are running".into()));
         }
-        self.transfers.insert(transfer, Incoming { phase: Phase::Expected, deadline });
+        let incoming = Incoming { phase: Phase::Expected, sequence: Some(sequence), deadline };
+        self.transfers.insert(transfer, incoming);
         Ok(())
     }
 
@@ -217,7 +104,7 @@ impl Receiving {
         let runs = coalesce(&to);
         let pool = self.layout.kv.num_blocks;
         let (phase, deadline) = match self.transfers.get_mut(&transfer) {
-            Some(Incoming { phase, deadline }) => (phase, *deadline),
+            Some(Incoming { phase, deadline, .. }) => (phase, *deadline),
             None => return Err(HandoffError::Aborted),
         };
         let Phase::Asked(peer) = phase else { return Err(HandoffError::Aborted) };
@@ -235,19 +122,24 @@ impl Receiving {
             counted: Bitmap::new(peer.blocks as usize * groups),
             to,
             units,
+            asked: BTreeMap::new(),
+            round: 0,
+            resends_left: self.limits.resend_units,
             gate: Arc::new(Gate::open()),
             commit: None,
         };
         let ttl = deadline.saturating_duration_since(now);
-        let grant = Message::Grant { transfer, epoch: self.epoch, runs, units: units as u32, ttl };
+        let (attempt, epoch, units) = (granted.peer.attempt, self.epoch, units as u32);
+        let grant = Message::Grant { transfer, attempt, epoch, runs, units, ttl };
         self.actions.push_back(ReceiveAction::Send(granted.peer.conn, grant));
         *phase = Phase::Filling(granted);
         Ok(())
     }
 
-    /// The engine does not want the transfer (any more). No event follows.
-    pub(crate) fn cancel(&mut self, transfer: TransferId, error: &HandoffError) {
-        self.end(transfer, error);
+    /// The engine does not want the transfer (any more). No event follows. Returns the leading blocks that
+    /// are verified, as [`ReceiverEvent::Failed`] does.
+    pub(crate) fn cancel(&mut self, transfer: TransferId, error: &HandoffError) -> u32 {
+        self.end(transfer, error).map_or(0, |ended| ended.verified_blocks)
     }
 
     /// A message that carries no units.
@@ -262,17 +154,18 @@ impl Receiving {
         message: Message,
     ) -> Result<(), HandoffError> {
         match message {
-            Message::Push { transfer, blocks, ttl } => {
-                self.push(now, transfer, Peer { conn, blocks, one_sided }, ttl);
+            Message::Push { transfer, attempt, blocks, ttl } => {
+                self.push(now, transfer, Peer { conn, attempt, blocks, one_sided }, ttl);
             }
             Message::Commit { transfer, epoch, first_token } => {
                 if let Some(granted) = self.live(conn, transfer, epoch) {
                     granted.commit = Some(first_token);
+                    self.ask_for_lost(transfer);
                     self.complete(transfer);
                 }
             }
-            Message::Stopped { transfer, epoch, error } => {
-                self.stopped(conn, transfer, epoch, error);
+            Message::Stopped { transfer, attempt, error } => {
+                self.stopped(conn, transfer, attempt, &error);
             }
             Message::Hello(_)
             | Message::Welcome { .. }
@@ -281,6 +174,7 @@ impl Receiving {
             | Message::Part(_)
             | Message::Ack { .. }
             | Message::Done { .. }
+            | Message::Resend { .. }
             | Message::Failed { .. } => {
                 return Err(HandoffError::protocol("a message that does not belong here"));
             }
@@ -301,70 +195,30 @@ impl Receiving {
         let Some(granted) = self.live(conn, part.transfer, part.epoch) else {
             return Ok(Placement { gate: None, to: blocks.map(|_| None).collect() });
         };
-        let fresh = |block: u32| {
-            let counted = granted.counted.contains(unit_index(block, part.group, groups));
-            if counted { None } else { granted.to.get(&block).copied() }
-        };
-        Ok(Placement { gate: Some(granted.gate.clone()), to: blocks.map(fresh).collect() })
-    }
-
-    /// The unit of `part.group` in logical `block` is in its place and has the right checksum.
-    pub(crate) fn count(&mut self, conn: ConnId, part: &Part, block: u32) {
-        let index = unit_index(block, part.group, self.layout.groups());
-        if let Some(granted) = self.live(conn, part.transfer, part.epoch)
-            && granted.to.contains_key(&block)
-        {
-            granted.counted.insert(index);
-            self.complete(part.transfer);
-        }
-    }
-
-    /// A unit has the wrong checksum.
-    pub(crate) fn corrupt(&mut self, conn: ConnId, part: &Part, block: u32) {
-        if self.live(conn, part.transfer, part.epoch).is_some() {
-            let error = HandoffError::ChecksumMismatch { block, group: part.group };
-            self.fail(part.transfer, error);
-        }
+        let wanted = |block: u32| granted.wanted(part, block, groups);
+        Ok(Placement { gate: Some(granted.gate.clone()), to: blocks.map(wanted).collect() })
     }
 
     /// The connection is gone, and with it whoever could write through it.
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
-        let closed = || HandoffError::gone("it was closed");
-        let of_conn = |i: &Incoming| match &i.phase {
-            Phase::Expected => false,
-            Phase::Early(peer) | Phase::Asked(peer) => peer.conn == conn,
-            Phase::Filling(granted) => granted.peer.conn == conn,
-            Phase::Revoking { conn: of, .. } => *of == conn,
-        };
-        let ids: Vec<TransferId> =
-            self.transfers.iter().filter(|(_, i)| of_conn(i)).map(|(id, _)| *id).collect();
+        let error = HandoffError::gone("it was closed");
+        let ids: Vec<TransferId> = self.transfers_of(conn).collect();
         for transfer in ids {
-            match self.transfers.remove(&transfer).map(|i| i.phase) {
-                Some(Phase::Filling(granted)) => {
-                    granted.gate.shut();
-                    self.failed_event(transfer, closed());
-                }
-                Some(Phase::Asked(_)) => self.failed_event(transfer, closed()),
-                Some(Phase::Revoking { .. }) => {
-                    self.actions.push_back(ReceiveAction::Fenced(transfer));
-                }
-                Some(Phase::Expected | Phase::Early(_)) | None => {}
-            }
+            self.fenced(transfer, &error);
         }
     }
 
     /// The connection broke the protocol: its transfers die, but it may still be able to store.
     pub(crate) fn on_broken(&mut self, conn: ConnId, error: &HandoffError) {
-        let of_conn = |i: &Incoming| match &i.phase {
-            Phase::Early(peer) | Phase::Asked(peer) => peer.conn == conn,
-            Phase::Filling(granted) => granted.peer.conn == conn,
-            Phase::Expected | Phase::Revoking { .. } => false,
-        };
-        let ids: Vec<TransferId> =
-            self.transfers.iter().filter(|(_, i)| of_conn(i)).map(|(id, _)| *id).collect();
+        let ids: Vec<TransferId> = self.transfers_of(conn).collect();
         for transfer in ids {
             self.fail(transfer, error.clone());
         }
+    }
+
+    fn transfers_of(&self, conn: ConnId) -> impl Iterator<Item = TransferId> {
+        let of_conn = move |i: &Incoming| i.phase.attempt_on(conn).is_some();
+        self.transfers.iter().filter(move |(_, i)| of_conn(i)).map(|(id, _)| *id)
     }
 
     /// Fails what ran into its deadline.
@@ -383,38 +237,58 @@ impl Receiving {
     }
 
     fn push(&mut self, now: Instant, transfer: TransferId, peer: Peer, ttl: Duration) {
-        let conn = peer.conn;
+        let Peer { conn, attempt, .. } = peer;
+        // A sender has one push of a transfer at a time: a newer one is its last word on the older.
+        if let Some(old) = self.transfers.get(&transfer).and_then(|i| i.phase.attempt_on(conn))
+            && old < attempt
+        {
+            self.stopped(conn, transfer, old, &HandoffError::Aborted);
+        }
         let full = self.transfers.len() >= self.limits.transfers_max;
         match self.transfers.get_mut(&transfer) {
-            Some(incoming) if matches!(incoming.phase, Phase::Expected) => {
-                incoming.phase = Phase::Asked(peer);
-                incoming.deadline = incoming.deadline.min(now + ttl);
-                self.event(ReceiverEvent::GrantRequested { transfer });
+            Some(Incoming {
+                phase: phase @ Phase::Expected,
+                sequence: Some(sequence),
+                deadline,
+            }) => {
+                let sequence = *sequence;
+                *phase = Phase::Asked(peer);
+                *deadline = (*deadline).min(now + ttl);
+                self.event(ReceiverEvent::GrantRequested { transfer, sequence });
             }
-            Some(_) => {}
-            None if full => {
-                let error = HandoffError::Refused("too many hand-offs are running".into());
-                self.send(conn, Message::Failed { transfer, epoch: 0, error });
-            }
+            // A repeat of what is known.
+            Some(incoming) if incoming.phase.attempt_on(conn).is_some_and(|a| a >= attempt) => {}
+            Some(_) => self.refuse(conn, transfer, attempt, "the transfer is already running"),
+            None if full => self.refuse(conn, transfer, attempt, "too many hand-offs are running"),
             None => {
                 let deadline = now + self.limits.unknown_wait.min(ttl);
-                self.transfers.insert(transfer, Incoming { phase: Phase::Early(peer), deadline });
+                let incoming = Incoming { phase: Phase::Early(peer), sequence: None, deadline };
+                self.transfers.insert(transfer, incoming);
             }
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, transfer: TransferId, attempt: u64, why: &str) {
+        let error = HandoffError::Refused(why.into());
+        self.send(conn, Message::Failed { transfer, attempt, error });
+    }
+
+    /// The grant of `transfer`, if it has one.
+    fn granted(&mut self, transfer: TransferId) -> Option<&mut Granted> {
+        match &mut self.transfers.get_mut(&transfer)?.phase {
+            Phase::Filling(granted) => Some(granted),
+            _ => None,
         }
     }
 
     /// The grant of `transfer`, if `conn` holds it under `epoch`.
     fn live(&mut self, conn: ConnId, transfer: TransferId, epoch: u64) -> Option<&mut Granted> {
-        match &mut self.transfers.get_mut(&transfer)?.phase {
-            Phase::Filling(granted) if granted.peer.conn == conn && granted.epoch == epoch => {
-                Some(granted)
-            }
-            _ => None,
-        }
+        self.granted(transfer).filter(|g| g.peer.conn == conn && g.epoch == epoch)
     }
 
     fn complete(&mut self, transfer: TransferId) {
-        let Some(Incoming { phase: Phase::Filling(granted), .. }) = self.transfers.get(&transfer)
+        let Some(Incoming { phase: Phase::Filling(granted), sequence: Some(sequence), .. }) =
+            self.transfers.get(&transfer)
         else {
             return;
         };
@@ -423,68 +297,75 @@ impl Receiving {
             return;
         };
         granted.gate.shut();
-        let (conn, epoch) = (granted.peer.conn, granted.epoch);
+        let (conn, epoch, sequence) = (granted.peer.conn, granted.epoch, *sequence);
         self.transfers.remove(&transfer);
         self.send(conn, Message::Done { transfer, epoch });
-        self.event(ReceiverEvent::Completed { transfer, first_token });
+        self.event(ReceiverEvent::Completed { transfer, sequence, first_token });
     }
 
-    fn stopped(&mut self, conn: ConnId, transfer: TransferId, epoch: u64, error: HandoffError) {
-        let Some(incoming) = self.transfers.get(&transfer) else { return };
-        match &incoming.phase {
-            Phase::Early(peer) if peer.conn == conn => {
-                self.transfers.remove(&transfer);
-            }
-            Phase::Asked(peer) if peer.conn == conn => {
-                self.transfers.remove(&transfer);
-                self.failed_event(transfer, error);
-            }
-            Phase::Filling(granted)
-                if granted.peer.conn == conn && (epoch == 0 || epoch == granted.epoch) =>
-            {
+    /// The sender's last word on one push.
+    fn stopped(&mut self, conn: ConnId, transfer: TransferId, attempt: u64, error: &HandoffError) {
+        let phase = self.transfers.get(&transfer).map(|incoming| &incoming.phase);
+        if phase.and_then(|phase| phase.attempt_on(conn)) == Some(attempt) {
+            self.fenced(transfer, error);
+        }
+    }
+
+    /// Nobody can write for `transfer` any more, and with that it is over.
+    fn fenced(&mut self, transfer: TransferId, error: &HandoffError) {
+        let Some(Incoming { phase, sequence, .. }) = self.transfers.remove(&transfer) else {
+            return;
+        };
+        let verified_blocks = match phase {
+            Phase::Filling(granted) => {
                 granted.gate.shut();
-                self.transfers.remove(&transfer);
-                self.failed_event(transfer, error);
+                granted.verified_blocks(self.layout.groups())
             }
-            Phase::Revoking { conn: of, epoch: last }
-                if *of == conn && (epoch == 0 || epoch == *last) =>
-            {
-                self.transfers.remove(&transfer);
-                self.actions.push_back(ReceiveAction::Fenced(transfer));
+            Phase::Revoking { .. } => {
+                return self.actions.push_back(ReceiveAction::Fenced(transfer));
             }
-            _ => {}
+            Phase::Expected | Phase::Early(_) | Phase::Asked(_) => 0,
+        };
+        if let Some(sequence) = sequence {
+            let error = error.clone();
+            self.event(ReceiverEvent::Failed { transfer, sequence, error, verified_blocks });
         }
     }
 
     fn fail(&mut self, transfer: TransferId, error: HandoffError) {
-        if self.end(transfer, &error) {
-            self.failed_event(transfer, error);
+        if let Some(Ended { sequence: Some(sequence), verified_blocks }) =
+            self.end(transfer, &error)
+        {
+            self.event(ReceiverEvent::Failed { transfer, sequence, error, verified_blocks });
         }
     }
 
-    /// Ends a transfer that was not dead yet, and tells the sender. False when there was none.
-    fn end(&mut self, transfer: TransferId, error: &HandoffError) -> bool {
-        let Some(incoming) = self.transfers.remove(&transfer) else { return false };
-        let deadline = incoming.deadline;
-        let (conn, epoch) = match incoming.phase {
-            Phase::Expected => return true,
-            Phase::Early(peer) | Phase::Asked(peer) => (peer.conn, 0),
+    /// Ends a transfer that was not dead yet, and tells the sender. `None` when there was none.
+    fn end(&mut self, transfer: TransferId, error: &HandoffError) -> Option<Ended> {
+        let incoming = self.transfers.get_mut(&transfer)?;
+        let sequence = incoming.sequence;
+        let mut ended = Ended { sequence, verified_blocks: 0 };
+        let (peer, stores) = match &incoming.phase {
+            Phase::Revoking { .. } => return None,
+            Phase::Expected => {
+                self.transfers.remove(&transfer);
+                return Some(ended);
+            }
+            Phase::Early(peer) | Phase::Asked(peer) => (*peer, false),
             Phase::Filling(granted) => {
                 granted.gate.shut();
-                let (conn, epoch) = (granted.peer.conn, granted.epoch);
-                if granted.peer.one_sided {
-                    let phase = Phase::Revoking { conn, epoch };
-                    self.transfers.insert(transfer, Incoming { phase, deadline });
-                }
-                (conn, epoch)
-            }
-            phase @ Phase::Revoking { .. } => {
-                self.transfers.insert(transfer, Incoming { phase, deadline });
-                return false;
+                ended.verified_blocks = granted.verified_blocks(self.layout.groups());
+                (granted.peer, granted.peer.one_sided)
             }
         };
-        self.send(conn, Message::Failed { transfer, epoch, error: error.clone() });
-        true
+        let Peer { conn, attempt, .. } = peer;
+        if stores {
+            incoming.phase = Phase::Revoking { conn, attempt };
+        } else {
+            self.transfers.remove(&transfer);
+        }
+        self.send(conn, Message::Failed { transfer, attempt, error: error.clone() });
+        Some(ended)
     }
 
     fn send(&mut self, conn: ConnId, message: Message) {
@@ -494,11 +375,9 @@ impl Receiving {
     fn event(&mut self, event: ReceiverEvent) {
         self.actions.push_back(ReceiveAction::Event(event));
     }
-
-    fn failed_event(&mut self, transfer: TransferId, error: HandoffError) {
-        self.event(ReceiverEvent::Failed { transfer, error });
-    }
 }
 
+#[cfg(test)]
+mod snapshot;
 #[cfg(test)]
 mod tests;

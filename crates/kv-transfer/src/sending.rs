@@ -3,20 +3,27 @@
 //! The shell carries out the actions in order and one at a time; so once it is told the outcome of a
 //! transfer, no action that reads the transfer's source blocks is left.
 
+mod outgoing;
+
+pub(crate) use outgoing::{PartPlan, Window, unit_index};
+
 use crate::bitmap::Bitmap;
-use crate::message::{FirstToken, Message, Part};
-use crate::runs::{Destinations, expand};
+use crate::message::{FirstToken, Message};
+use crate::runs::expand;
 use crate::{HandoffError, HandoffLayout};
 use estafette_types::{BlockId, TransferId};
+use outgoing::{Grant, Outgoing};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What one finished transfer cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PushStats {
-    /// Bytes of KV sent.
+    /// Bytes of KV sent, also those that were sent again.
     pub bytes: u64,
+    /// Units that were sent again, because they came damaged or not at all.
+    pub units_again: u64,
     /// Parts they were sent in.
     pub parts: u64,
     /// Bytes that had left before the prompt was finished: the overlap with computing.
@@ -26,7 +33,7 @@ pub struct PushStats {
 }
 
 /// What the shell is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum SendAction {
     /// Send a message that carries no units.
     Message(Message),
@@ -36,70 +43,13 @@ pub(crate) enum SendAction {
     Outcome(TransferId, Result<PushStats, HandoffError>),
 }
 
-/// One part to send: where its units are here and where they belong there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PartPlan {
-    pub(crate) transfer: TransferId,
-    pub(crate) epoch: u64,
-    pub(crate) group: u32,
-    pub(crate) first_block: u32,
-    /// Block here, block there, in logical order.
-    pub(crate) blocks: Vec<(BlockId, BlockId)>,
-}
-
-impl PartPlan {
-    /// The header, once the checksums are known.
-    pub(crate) fn header(&self, checksums: Vec<u64>) -> Part {
-        Part {
-            transfer: self.transfer,
-            epoch: self.epoch,
-            group: self.group,
-            first_block: self.first_block,
-            checksums,
-        }
-    }
-}
-
-/// Limits of one connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    /// Bytes that may be unacknowledged.
-    pub(crate) credit: u64,
-    /// Bytes of one part, except that a single unit may be larger.
-    pub(crate) part: usize,
-    /// Units of one part.
-    pub(crate) units: usize,
-    /// Blocks of the receiver's pool.
-    pub(crate) pool_blocks: u32,
-}
-
-#[derive(Debug)]
-struct Grant {
-    epoch: u64,
-    to: Destinations,
-    sent: Bitmap,
-    units: usize,
-    expires: Instant,
-}
-
-#[derive(Debug)]
-struct Outgoing {
-    table: Vec<BlockId>,
-    grant: Option<Grant>,
-    ready: VecDeque<(u32, Range<u32>)>,
-    commit: Option<FirstToken>,
-    committed: bool,
-    started: Instant,
-    deadline: Instant,
-    stats: PushStats,
-}
-
 /// All transfers of one connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sending {
     layout: HandoffLayout,
     window: Window,
     in_flight: u64,
+    attempts: u64,
     transfers: BTreeMap<TransferId, Outgoing>,
     turn: Option<TransferId>,
     actions: VecDeque<SendAction>,
@@ -111,6 +61,7 @@ impl Sending {
             layout,
             window,
             in_flight: 0,
+            attempts: 0,
             transfers: BTreeMap::new(),
             turn: None,
             actions: VecDeque::new(),
@@ -129,13 +80,17 @@ impl Sending {
             let error = HandoffError::protocol("the transfer is already running");
             return self.actions.push_back(SendAction::Outcome(transfer, Err(error)));
         }
+        self.attempts += 1;
+        let attempt = self.attempts;
         let push = Message::Push {
             transfer,
+            attempt,
             blocks: table.len() as u32,
             ttl: deadline.saturating_duration_since(now),
         };
         self.actions.push_back(SendAction::Message(push));
         let outgoing = Outgoing {
+            attempt,
             table,
             grant: None,
             ready: VecDeque::new(),
@@ -190,9 +145,10 @@ impl Sending {
         message: Message,
     ) -> Result<(), HandoffError> {
         match message {
-            Message::Grant { transfer, epoch, runs, units, ttl } => {
-                let Some(out) = self.transfers.get_mut(&transfer) else {
-                    self.say_stopped(transfer, epoch, HandoffError::Aborted);
+            Message::Grant { transfer, attempt, epoch, runs, units, ttl } => {
+                let known = self.transfers.get_mut(&transfer);
+                let Some(out) = known.filter(|out| out.attempt == attempt) else {
+                    self.say_stopped(transfer, attempt, HandoffError::Aborted);
                     return Ok(());
                 };
                 if out.grant.is_some() {
@@ -204,12 +160,19 @@ impl Sending {
                     return Err(HandoffError::protocol("a grant whose unit count is wrong"));
                 }
                 let sent = Bitmap::new(out.table.len() * self.layout.groups() as usize);
-                let expires = now + ttl;
-                out.grant = Some(Grant { epoch, to, sent, units: all, expires });
+                let (expires, again) = (now + ttl, VecDeque::new());
+                out.grant = Some(Grant { epoch, to, sent, units: all, expires, round: 0, again });
+            }
+            Message::Resend { transfer, epoch, round, group, blocks } => {
+                let out = self.transfers.get_mut(&transfer);
+                let grant = out.and_then(|out| out.grant.as_mut()).filter(|g| g.epoch == epoch);
+                if let Some(grant) = grant {
+                    grant.send_again(round, group, &blocks, self.layout.groups())?;
+                }
             }
             Message::Ack { bytes } => self.in_flight = self.in_flight.saturating_sub(bytes),
             Message::Done { transfer, epoch } => self.done(now, transfer, epoch),
-            Message::Failed { transfer, epoch, error } => self.failed(transfer, epoch, error),
+            Message::Failed { transfer, attempt, error } => self.failed(transfer, attempt, error),
             Message::Reject(error) => return Err(error),
             Message::Hello(_)
             | Message::Welcome { .. }
@@ -291,85 +254,28 @@ impl Sending {
     }
 
     /// The receiver ended it. Answered even when nothing is known: the receiver waits for the answer.
-    fn failed(&mut self, transfer: TransferId, epoch: u64, error: HandoffError) {
-        let newer = self.transfers.get(&transfer).is_some_and(|out| {
-            out.grant.as_ref().is_some_and(|grant| epoch != 0 && grant.epoch > epoch)
-        });
-        if !newer && self.transfers.remove(&transfer).is_some() {
+    fn failed(&mut self, transfer: TransferId, attempt: u64, error: HandoffError) {
+        let this = self.transfers.get(&transfer).is_some_and(|out| out.attempt == attempt);
+        if this && self.transfers.remove(&transfer).is_some() {
             self.actions.push_back(SendAction::Outcome(transfer, Err(error.clone())));
         }
-        self.say_stopped(transfer, epoch, error);
+        self.say_stopped(transfer, attempt, error);
     }
 
     fn stop(&mut self, transfer: TransferId, error: HandoffError) {
         if let Some(out) = self.transfers.remove(&transfer) {
-            let epoch = out.grant.map_or(0, |grant| grant.epoch);
-            self.say_stopped(transfer, epoch, error.clone());
+            self.say_stopped(transfer, out.attempt, error.clone());
             self.actions.push_back(SendAction::Outcome(transfer, Err(error)));
         }
     }
 
-    fn say_stopped(&mut self, transfer: TransferId, epoch: u64, error: HandoffError) {
-        let stopped = Message::Stopped { transfer, epoch, error };
+    fn say_stopped(&mut self, transfer: TransferId, attempt: u64, error: HandoffError) {
+        let stopped = Message::Stopped { transfer, attempt, error };
         self.actions.push_back(SendAction::Message(stopped));
     }
 }
 
-impl Outgoing {
-    fn ends(&self) -> Instant {
-        self.grant.as_ref().map_or(self.deadline, |grant| grant.expires.min(self.deadline))
-    }
-
-    /// Takes the next run of granted, unsent, ready units of one group, at most one part long.
-    fn next_part(
-        &mut self,
-        transfer: TransferId,
-        layout: &HandoffLayout,
-        window: &Window,
-    ) -> Option<(PartPlan, usize)> {
-        let grant = self.grant.as_ref()?;
-        while let Some((group, blocks)) = self.ready.pop_front() {
-            let unit = layout.unit_bytes(group);
-            let most = (window.part / unit.max(1)).clamp(1, window.units.max(1));
-            let wanted = |block: &u32| {
-                grant.to.contains_key(block)
-                    && !grant.sent.contains(unit_index(*block, group, layout.groups()))
-            };
-            let Some(first) = blocks.clone().find(wanted) else { continue };
-            let end = (first..blocks.end).take(most).take_while(wanted).last().unwrap_or(first) + 1;
-            if end < blocks.end {
-                self.ready.push_front((group, end..blocks.end));
-            }
-            let blocks = (first..end)
-                .filter_map(|b| Some((*self.table.get(b as usize)?, *grant.to.get(&b)?)))
-                .collect::<Vec<_>>();
-            let bytes = blocks.len() * unit;
-            let epoch = grant.epoch;
-            return Some((PartPlan { transfer, epoch, group, first_block: first, blocks }, bytes));
-        }
-        None
-    }
-
-    fn put_back(&mut self, plan: &PartPlan) {
-        let end = plan.first_block + plan.blocks.len() as u32;
-        self.ready.push_front((plan.group, plan.first_block..end));
-    }
-
-    fn mark_sent(&mut self, plan: &PartPlan, bytes: usize, groups: u32) {
-        if let Some(grant) = self.grant.as_mut() {
-            for i in 0..plan.blocks.len() as u32 {
-                grant.sent.insert(unit_index(plan.first_block + i, plan.group, groups));
-            }
-        }
-        self.stats.bytes += bytes as u64;
-        self.stats.parts += 1;
-    }
-}
-
-/// The place of a unit in a transfer's bitmap.
-pub(crate) fn unit_index(block: u32, group: u32, groups: u32) -> usize {
-    block as usize * groups as usize + group as usize
-}
-
+#[cfg(test)]
+mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -108,8 +108,17 @@ impl Stream {
         chunks: &[Chunk],
         limit: Duration,
     ) -> Result<(), HandoffError> {
-        let header = encode(message);
-        match timeout(limit, self.write_all(&header, chunks)).await {
+        self.send_frame(&encode(message), chunks, limit).await
+    }
+
+    /// The same with a frame that is encoded already.
+    pub(crate) async fn send_frame(
+        &self,
+        frame: &[u8],
+        chunks: &[Chunk],
+        limit: Duration,
+    ) -> Result<(), HandoffError> {
+        match timeout(limit, self.write_all(frame, chunks)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(HandoffError::gone(error)),
             Err(_) => Err(HandoffError::gone("it does not read")),

@@ -1,8 +1,8 @@
 //! Messages to and from bytes. Every count is checked before anything is built from it.
 
 use crate::message::{
-    FRAME_BYTES_MAX, FirstToken, Hello, Message, PART_UNITS_MAX, PROMPT_BLOCKS_MAX, Part, RUNS_MAX,
-    TTL_MAX,
+    FRAME_BYTES_MAX, FirstToken, Hello, Message, PART_UNITS_MAX, PROMPT_BLOCKS_MAX, Part,
+    RESEND_UNITS_MAX, RUNS_MAX, TTL_MAX,
 };
 use crate::{BlockRun, HandoffError, HandoffLayout, layout::FORMAT};
 use estafette_kernels::KvLayout;
@@ -10,6 +10,12 @@ use estafette_proto::v1::{self, HandoffFaultKind as Kind, handoff_frame::Body};
 use estafette_types::{Incarnation, TransferId};
 use prost::Message as _;
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Tag of the field `checksum`, and with it the end of every frame.
+const CHECKSUM_TAG: u8 = 15 << 3 | 1;
+/// Bytes of that field.
+const CHECKSUM_BYTES: usize = 9;
 
 type Decoded<T> = Result<T, HandoffError>;
 
@@ -19,11 +25,17 @@ fn bad<T>(what: &str) -> Decoded<T> {
 
 /// The frame of `message`: length, then header. The bytes of a part are not in it.
 pub(crate) fn encode(message: &Message) -> Vec<u8> {
-    let frame = v1::HandoffFrame { body: Some(body_of(message)) };
-    let len = frame.encoded_len();
+    signed(&v1::HandoffFrame { body: Some(body_of(message)), checksum: None }.encode_to_vec())
+}
+
+/// `frame` with its length and its checksum.
+fn signed(frame: &[u8]) -> Vec<u8> {
+    let len = frame.len() + CHECKSUM_BYTES;
     let mut bytes = Vec::with_capacity(4 + len);
     bytes.extend_from_slice(&(len as u32).to_le_bytes());
-    bytes.extend_from_slice(&frame.encode_to_vec());
+    bytes.extend_from_slice(frame);
+    bytes.push(CHECKSUM_TAG);
+    bytes.extend_from_slice(&xxh3_64(frame).to_le_bytes());
     bytes
 }
 
@@ -39,9 +51,14 @@ pub(crate) fn header_len(prefix: [u8; 4]) -> Decoded<usize> {
 /// The message in `header`, the frame without its length.
 ///
 /// # Errors
-/// [`HandoffError::Protocol`] when it is not one, or leaves its limits.
+/// [`HandoffError::Protocol`] when it is not one, is damaged, or leaves its limits.
 pub(crate) fn decode(header: &[u8]) -> Decoded<Message> {
-    let frame = v1::HandoffFrame::decode(header)
+    let body = header.len().saturating_sub(CHECKSUM_BYTES);
+    let (frame, checksum) = header.split_at(body);
+    if checksum.first() != Some(&CHECKSUM_TAG) || checksum[1..] != xxh3_64(frame).to_le_bytes() {
+        return bad("a frame whose checksum is wrong or missing");
+    }
+    let frame = v1::HandoffFrame::decode(frame)
         .map_err(|error| HandoffError::protocol(format!("unreadable frame: {error}")))?;
     match frame.body {
         Some(body) => message_of(body),
@@ -60,24 +77,29 @@ fn body_of(message: &Message) -> Body {
             })
         }
         Message::Reject(error) => Body::Reject(fault(error)),
-        Message::Push { transfer, blocks, ttl } => Body::Push(v1::HandoffPush {
+        Message::Push { transfer, attempt, blocks, ttl } => Body::Push(v1::HandoffPush {
             transfer_id: id(*transfer),
+            attempt: *attempt,
             blocks: *blocks,
             ttl_ms: millis(*ttl),
         }),
-        Message::Grant { transfer, epoch, runs, units, ttl } => Body::Grant(v1::HandoffGrant {
-            transfer_id: id(*transfer),
-            epoch: *epoch,
-            runs: runs.iter().map(run_out).collect(),
-            unit_count: *units,
-            ttl_ms: millis(*ttl),
-        }),
+        Message::Grant { transfer, attempt, epoch, runs, units, ttl } => {
+            Body::Grant(v1::HandoffGrant {
+                transfer_id: id(*transfer),
+                attempt: *attempt,
+                epoch: *epoch,
+                runs: runs.iter().map(run_out).collect(),
+                unit_count: *units,
+                ttl_ms: millis(*ttl),
+            })
+        }
         Message::Part(part) => Body::Part(v1::HandoffPart {
             transfer_id: id(part.transfer),
             epoch: part.epoch,
             group: part.group,
             first_block: part.first_block,
             checksums: part.checksums.clone(),
+            round: part.round,
         }),
         Message::Ack { bytes } => Body::Ack(v1::HandoffAck { bytes: *bytes }),
         Message::Commit { transfer, epoch, first_token } => Body::Commit(v1::HandoffCommit {
@@ -89,14 +111,23 @@ fn body_of(message: &Message) -> Body {
         Message::Done { transfer, epoch } => {
             Body::Done(v1::HandoffDone { transfer_id: id(*transfer), epoch: *epoch })
         }
-        Message::Failed { transfer, epoch, error } => Body::Failed(v1::HandoffFailed {
+        Message::Resend { transfer, epoch, round, group, blocks } => {
+            Body::Resend(v1::HandoffResend {
+                transfer_id: id(*transfer),
+                epoch: *epoch,
+                round: *round,
+                group: *group,
+                blocks: blocks.clone(),
+            })
+        }
+        Message::Failed { transfer, attempt, error } => Body::Failed(v1::HandoffFailed {
             transfer_id: id(*transfer),
-            epoch: *epoch,
+            attempt: *attempt,
             fault: Some(fault(error)),
         }),
-        Message::Stopped { transfer, epoch, error } => Body::Stopped(v1::HandoffStopped {
+        Message::Stopped { transfer, attempt, error } => Body::Stopped(v1::HandoffStopped {
             transfer_id: id(*transfer),
-            epoch: *epoch,
+            attempt: *attempt,
             fault: Some(fault(error)),
         }),
     }
@@ -115,7 +146,12 @@ fn message_of(body: Body) -> Decoded<Message> {
             if p.blocks == 0 || p.blocks > PROMPT_BLOCKS_MAX {
                 return bad("a prompt of no or too many blocks");
             }
-            Message::Push { transfer: id_in(&p.transfer_id)?, blocks: p.blocks, ttl: ttl(p.ttl_ms) }
+            Message::Push {
+                transfer: id_in(&p.transfer_id)?,
+                attempt: p.attempt,
+                blocks: p.blocks,
+                ttl: ttl(p.ttl_ms),
+            }
         }
         Body::Grant(g) => grant_in(&g)?,
         Body::Part(p) => part_in(p)?,
@@ -126,14 +162,15 @@ fn message_of(body: Body) -> Decoded<Message> {
             first_token: FirstToken { token: c.first_token, logprob: c.logprob },
         },
         Body::Done(d) => Message::Done { transfer: id_in(&d.transfer_id)?, epoch: d.epoch },
+        Body::Resend(r) => resend_in(r)?,
         Body::Failed(f) => Message::Failed {
             transfer: id_in(&f.transfer_id)?,
-            epoch: f.epoch,
+            attempt: f.attempt,
             error: fault_in(f.fault),
         },
         Body::Stopped(s) => Message::Stopped {
             transfer: id_in(&s.transfer_id)?,
-            epoch: s.epoch,
+            attempt: s.attempt,
             error: fault_in(s.fault),
         },
     })
@@ -145,6 +182,7 @@ fn grant_in(grant: &v1::HandoffGrant) -> Decoded<Message> {
     }
     Ok(Message::Grant {
         transfer: id_in(&grant.transfer_id)?,
+        attempt: grant.attempt,
         epoch: grant.epoch,
         runs: grant.runs.iter().map(run_in).collect(),
         units: grant.unit_count,
@@ -164,7 +202,24 @@ fn part_in(part: v1::HandoffPart) -> Decoded<Message> {
         group: part.group,
         first_block: part.first_block,
         checksums: part.checksums,
+        round: part.round,
     }))
+}
+
+fn resend_in(resend: v1::HandoffResend) -> Decoded<Message> {
+    if resend.blocks.is_empty() || resend.blocks.len() > RESEND_UNITS_MAX {
+        return bad("a resend of no or too many units");
+    }
+    if resend.round == 0 || !resend.blocks.is_sorted_by(|a, b| a < b) {
+        return bad("a resend without a round, or of blocks that do not ascend");
+    }
+    Ok(Message::Resend {
+        transfer: id_in(&resend.transfer_id)?,
+        epoch: resend.epoch,
+        round: resend.round,
+        group: resend.group,
+        blocks: resend.blocks,
+    })
 }
 
 fn hello_out(hello: &Hello) -> v1::HandoffHello {

@@ -3,10 +3,10 @@
 
 mod support;
 
-use estafette_kv_transfer::{Fault, FaultPlan, HandoffError, ReceiverEvent, TransportChoice};
-use estafette_types::TransferId;
+use estafette_kv_transfer::{Fault, FaultPlan, HandoffError, ReceiverEvent, TransportChoice, When};
+use estafette_types::{SequenceId, TransferId};
 use std::time::{Duration, Instant};
-use support::{FIRST, PATIENCE, Setup, layout};
+use support::{FIRST, PATIENCE, Pair, Setup, layout};
 
 /// Each test for every transport.
 macro_rules! suite {
@@ -38,9 +38,10 @@ suite!(
     late_decode_leg_is_waited_for,
     missing_decode_leg_is_refused,
     expires_on_both_sides,
-    flipped_bit_is_caught,
+    damaged_and_lost_units_alone_are_sent_again,
+    too_much_damage_ends_both_and_leaves_what_is_verified,
+    leading_blocks_that_are_whole_are_told,
     repeated_part_is_harmless,
-    lost_part_ends_by_the_deadline,
     broken_connection_ends_both,
     commit_before_ready_is_an_error,
     invalid_grants_change_nothing,
@@ -265,28 +266,21 @@ async fn expires_on_both_sides(transport: TransportChoice) {
     assert!(pair.receiver.revoke(TransferId(1)).wait(PATIENCE).await);
     // No push comes at all.
     let soon = Instant::now() + Duration::from_millis(50);
-    pair.receiver.expect(TransferId(2), soon).expect("room");
+    pair.receiver.expect(TransferId(2), SequenceId(2), soon).expect("room");
     assert_eq!(pair.failed().await, HandoffError::Expired);
 }
 
-async fn flipped_bit_is_caught(transport: TransportChoice) {
+/// Pushes everything, one unit a part; what both sides say.
+async fn push_with(
+    transport: TransportChoice,
+    when: When,
+    fault: Fault,
+    resend_units: usize,
+) -> (Pair, Vec<u8>, u64) {
     let mut setup = Setup::new(transport);
-    setup.fault = Some(FaultPlan { fault: Fault::FlipBit, part: 1 });
+    setup.faults = Some(FaultPlan::one(when, fault));
+    setup.receiver_limits.resend_units = resend_units;
     setup.part_bytes = 1;
-    let mut pair = setup.run().await;
-    pair.expect(1);
-    let handle = pair.start(1, &TABLE, PATIENCE);
-    pair.asked().await;
-    pair.grant(1, &GRANT).expect("granted");
-    handle.ready(2, 0..6);
-    let expected = HandoffError::ChecksumMismatch { block: 2, group: 2 };
-    assert_eq!(pair.failed().await, expected);
-    assert_eq!(pair.outcome().await, Err(expected));
-}
-
-async fn repeated_part_is_harmless(transport: TransportChoice) {
-    let mut setup = Setup::new(transport);
-    setup.fault = Some(FaultPlan { fault: Fault::RepeatPart, part: 1 });
     let mut pair = setup.run().await;
     let before = pair.target_bytes();
     pair.expect(1);
@@ -295,35 +289,60 @@ async fn repeated_part_is_harmless(transport: TransportChoice) {
     pair.grant(1, &GRANT).expect("granted");
     pair.ready_all(&handle, 6);
     handle.commit(FIRST);
-    pair.completed().await;
-    pair.outcome().await.expect("pushed");
-    pair.assert_moved(&before, &TABLE, &GRANT);
+    let units = GRANT.len() as u64 * u64::from(pair.layout.groups());
+    (pair, before, units)
 }
 
-async fn lost_part_ends_by_the_deadline(transport: TransportChoice) {
-    let mut setup = Setup::new(transport);
-    setup.fault = Some(FaultPlan { fault: Fault::DropPart, part: 0 });
-    let mut pair = setup.run().await;
-    pair.expect(1);
-    let handle = pair.start(1, &TABLE, Duration::from_millis(200));
-    pair.asked().await;
-    pair.grant(1, &GRANT).expect("granted");
-    pair.ready_all(&handle, 6);
-    handle.commit(FIRST);
-    assert_eq!(pair.failed().await, HandoffError::Expired);
-    assert_eq!(pair.outcome().await, Err(HandoffError::Expired));
+async fn damaged_and_lost_units_alone_are_sent_again(transport: TransportChoice) {
+    for fault in [Fault::FlipBit, Fault::Drop] {
+        let (mut pair, before, _) = push_with(transport, When::Part(1), fault, 1).await;
+        pair.completed().await;
+        let stats = pair.outcome().await.expect("pushed");
+        assert_eq!(stats.units_again, 1, "{fault:?}");
+        pair.assert_moved(&before, &TABLE, &GRANT);
+    }
 }
 
-async fn broken_connection_ends_both(transport: TransportChoice) {
-    let mut setup = Setup::new(transport);
-    setup.fault = Some(FaultPlan { fault: Fault::Cut, part: 1 });
-    let mut pair = setup.run().await;
+/// Part 1 is the unit of group 0 in block 2, the second one that is granted.
+async fn too_much_damage_ends_both_and_leaves_what_is_verified(transport: TransportChoice) {
+    let (mut pair, ..) = push_with(transport, When::Part(1), Fault::FlipBit, 0).await;
+    let expected = HandoffError::ChecksumMismatch { block: 2, group: 0 };
+    let (error, verified) = pair.failed_with().await;
+    assert_eq!(
+        (error, verified),
+        (expected.clone(), 1),
+        "block 0 was not granted, block 1 is not whole"
+    );
+    assert_eq!(pair.outcome().await, Err(expected));
+    assert!(pair.receiver.revoke(TransferId(1)).wait(PATIENCE).await);
+}
+
+async fn leading_blocks_that_are_whole_are_told(transport: TransportChoice) {
+    let mut pair = Setup::new(transport).run().await;
     pair.expect(1);
     let handle = pair.start(1, &TABLE, PATIENCE);
     pair.asked().await;
     pair.grant(1, &GRANT).expect("granted");
-    pair.ready_all(&handle, 6);
-    handle.commit(FIRST);
+    pair.ready_all(&handle, 3);
+    handle.ready(0, 3..6);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(pair.pusher.take());
+    drop(handle);
+    let (_, verified) = pair.failed_with().await;
+    assert_eq!(verified, 4, "blocks 1 and 2 are whole, 0 and 3 are not granted, 4 is not whole");
+    assert!(pair.receiver.revoke(TransferId(1)).wait(PATIENCE).await);
+}
+
+async fn repeated_part_is_harmless(transport: TransportChoice) {
+    let (mut pair, before, units) = push_with(transport, When::Part(1), Fault::Repeat, 0).await;
+    pair.completed().await;
+    let stats = pair.outcome().await.expect("pushed");
+    assert_eq!((stats.parts, stats.units_again), (units, 0));
+    pair.assert_moved(&before, &TABLE, &GRANT);
+}
+
+async fn broken_connection_ends_both(transport: TransportChoice) {
+    let (mut pair, ..) = push_with(transport, When::Part(1), Fault::Kill, 0).await;
     assert!(matches!(pair.outcome().await, Err(HandoffError::PeerGone(_))));
     assert!(matches!(pair.failed().await, HandoffError::PeerGone(_)));
     assert!(pair.receiver.revoke(TransferId(1)).wait(PATIENCE).await, "nobody can write any more");

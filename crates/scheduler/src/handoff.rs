@@ -3,7 +3,8 @@
 use crate::plan::StepEvent;
 use crate::scheduler::Scheduler;
 use crate::sequence::{Mode, Status};
-use estafette_types::{BlockId, SequenceId, TokenId};
+use estafette_kv_cache::BlockTable;
+use estafette_types::{BlockHash, BlockId, SequenceId, TokenId};
 use thiserror::Error;
 
 /// Blocks for the whole prompt of a sequence whose KV is about to arrive.
@@ -35,6 +36,21 @@ pub enum ReserveError {
     /// It ended, fell back, or never was.
     #[error("no sequence waits for this hand-off")]
     Unknown,
+}
+
+/// Blocks that a hand-off still reads or writes.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) table: BlockTable,
+    /// Of the leading blocks that can be shared once the hand-off has let go.
+    verified: Vec<BlockHash>,
+}
+
+impl Held {
+    /// Blocks that are only read: what can be shared of them is shared already.
+    pub(crate) fn read(table: BlockTable) -> Self {
+        Self { table, verified: Vec::new() }
+    }
 }
 
 impl Scheduler {
@@ -86,6 +102,21 @@ impl Scheduler {
         ended.and_then(|reason| self.finish(id, reason)).into_iter().collect()
     }
 
+    /// The hand-off of `id` failed, but its first `blocks` blocks hold the right KV and nobody can write to them any more:
+    /// they can be shared from now on, so whoever computes the prompt begins behind them. To be followed by
+    /// [`Scheduler::fall_back`] or [`Scheduler::cancel`].
+    pub fn keep_verified(&mut self, id: SequenceId, blocks: usize) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let reserved = sequence.table.blocks().len();
+        if sequence.status != Status::AwaitingKv || reserved == 0 {
+            return;
+        }
+        // A block that the prompt does not fill has no hash.
+        for (index, hash) in sequence.hashes.iter().take(blocks.min(reserved)).enumerate() {
+            self.blocks.publish(&sequence.table, index, *hash);
+        }
+    }
+
     /// The hand-off failed and nobody can write its blocks any more: the prompt is computed here when
     /// its turn by age comes, and tokens are reported from index 0.
     pub fn fall_back(&mut self, id: SequenceId) {
@@ -101,20 +132,26 @@ impl Scheduler {
         self.waiting.insert(id);
     }
 
-    /// Keeps the blocks of `id` for a hand-off that still reads or writes them, although its sequence ends now.
-    /// [`Scheduler::release_held`] frees them.
-    pub fn hold(&mut self, id: SequenceId) {
+    /// Keeps the blocks of `id` for a hand-off that still reads or writes them, although its sequence ends or goes on without
+    /// them. [`Scheduler::release_held`] frees them; of those that are written, the first `verified` hold the right KV and can
+    /// be shared then.
+    pub fn hold(&mut self, id: SequenceId, verified: usize) {
         if let Some(sequence) = self.sequences.get_mut(&id) {
             let table = std::mem::take(&mut sequence.table);
             if !table.blocks().is_empty() {
-                self.held.insert(id, table);
+                let verified = verified.min(table.blocks().len());
+                let verified = sequence.hashes.iter().take(verified).copied().collect();
+                self.held.insert(id, Held { table, verified });
             }
         }
     }
 
     /// The hand-off does not touch the blocks of `id` any more.
     pub fn release_held(&mut self, id: SequenceId) {
-        if let Some(table) = self.held.remove(&id) {
+        if let Some(Held { table, verified }) = self.held.remove(&id) {
+            for (index, hash) in verified.into_iter().enumerate() {
+                self.blocks.publish(&table, index, hash);
+            }
             self.blocks.release(table);
         }
     }

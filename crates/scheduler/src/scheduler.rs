@@ -1,8 +1,9 @@
 //! Admission, the step's plan, preemption, and what follows from a step's tokens.
 
+use crate::handoff::Held;
 use crate::plan::{ScheduledSequence, StepEvent, StepPlan};
 use crate::sequence::{Mode, NewSequence, Sequence, Status};
-use estafette_kv_cache::{BlockManager, BlockTable, IntegrityError};
+use estafette_kv_cache::{BlockManager, IntegrityError};
 use estafette_types::{BlockHash, FinishReason, KvEvent, SequenceId, TokenId, Usage};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
@@ -67,7 +68,7 @@ pub struct Scheduler {
     /// Oldest first.
     pub(crate) running: Vec<SequenceId>,
     /// Blocks of finished prompts that a hand-off still reads.
-    pub(crate) held: BTreeMap<SequenceId, BlockTable>,
+    pub(crate) held: BTreeMap<SequenceId, Held>,
     pub(crate) done: Usage,
     /// See [`estafette_types::LoadRecord`].
     pub(crate) prefill_attended: u64,
@@ -314,7 +315,7 @@ impl Scheduler {
     pub(crate) fn finish(&mut self, id: SequenceId, reason: FinishReason) -> Option<StepEvent> {
         let mut sequence = self.remove(id)?;
         if sequence.mode == Mode::PrefillOnly {
-            self.held.insert(id, std::mem::take(&mut sequence.table));
+            self.held.insert(id, Held::read(std::mem::take(&mut sequence.table)));
         }
         let usage = self.retire(sequence);
         Some(StepEvent::Finished { id, reason, usage })
@@ -350,7 +351,11 @@ impl Scheduler {
     /// # Errors
     /// The first block that is not.
     pub fn check_integrity(&self) -> Result<(), IntegrityError> {
-        let tables = self.sequences.values().map(|s| &s.table).chain(self.held.values());
+        let tables = self
+            .sequences
+            .values()
+            .map(|s| &s.table)
+            .chain(self.held.values().map(|held| &held.table));
         self.blocks.check_integrity(tables)
     }
 }

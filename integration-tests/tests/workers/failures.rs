@@ -9,7 +9,7 @@ use estafette_integration_tests::leg::{
 use estafette_integration_tests::model::{TINY_VOCAB, prompt, real};
 use estafette_integration_tests::state::{StateView, idle_state};
 use estafette_integration_tests::worker::{TestWorker, WorkerOptions};
-use estafette_kv_transfer::{Fault, FaultPlan, HandoffError, TransportChoice};
+use estafette_kv_transfer::{Fault, FaultPlan, HandoffError, TransportChoice, When};
 use estafette_proto::v1;
 use estafette_types::{Role, Usage};
 use std::time::Duration;
@@ -27,9 +27,19 @@ fn request(seed: u64) -> TestRequest {
 
 /// The worker computed the whole answer itself, and it is the same as ever.
 async fn assert_fell_back(worker: &TestWorker, request: &TestRequest, answer: &LegAnswer) {
-    let len = request.prompt.len() as u64;
-    let generated = request.max_tokens.into();
-    let usage = Usage { prompt: len, computed: len, generated, ..Usage::default() };
+    assert_computed_behind(worker, request, answer, 0).await;
+}
+
+/// The worker computed the answer behind the first `cached` tokens, and it is the same as ever.
+async fn assert_computed_behind(
+    worker: &TestWorker,
+    request: &TestRequest,
+    answer: &LegAnswer,
+    cached: u64,
+) {
+    let prompt = request.prompt.len() as u64;
+    let (computed, generated) = (prompt - cached, request.max_tokens.into());
+    let usage = Usage { prompt, cached, computed, generated, ..Usage::default() };
     assert_eq!(answer.usage, usage);
     idle_state(worker).await;
     assert_eq!(answer.tokens, aggregated(worker, request).await.tokens);
@@ -88,29 +98,74 @@ async fn workers_of_different_pools_do_not_mix() {
     idle_state(&prefill).await;
 }
 
+/// A unit whose checksum is wrong, or that does not come at all, is sent again; nothing is computed twice.
 #[tokio::test]
-async fn every_fault_of_the_transport_is_noticed() {
+async fn only_damaged_and_lost_units_travel_again() {
+    let prefill = start(Role::Prefill, Transport::Auto).await;
+    let oracle = start(Role::Decode, Transport::Auto).await;
     for (transport, choice) in TRANSPORTS {
         let decode = start(Role::Decode, transport).await;
-        for (seed, fault) in [(5, Fault::FlipBit), (6, Fault::Cut), (7, Fault::DropPart)] {
-            let plan = FaultPlan { fault, part: 1 };
-            let mut sender = FakePrefill::new(&decode, choice, Some(plan));
-            // A lost part is only noticed by the clock.
-            let request = request(seed).within(Duration::from_secs(4));
+        for (seed, fault, units) in [(5, Fault::FlipBit, 1), (6, Fault::Drop, 3)] {
+            let plan = FaultPlan::one(When::Part(4), fault);
+            let request = request(seed);
+            let mut sender =
+                FakePrefill::with_kv(&decode, choice, Some(plan), &prefill, &request).await;
+            let expected = aggregated(&oracle, &request).await;
             let transfer = new_transfer();
             let leg = start_decode(&decode, &request, transfer).await.expect("taken in");
             let handle = sender.push(&decode, &request, transfer);
-            sender.finish(handle, &request);
+            sender.finish_with(handle, &request, expected.tokens[0].id);
             let answer = leg.finish().await.expect("answered");
-            let error = sender.outcome().await.result.expect_err("it failed");
-            let expected = match fault {
-                Fault::FlipBit => matches!(error, HandoffError::ChecksumMismatch { .. }),
-                Fault::Cut => matches!(error, HandoffError::PeerGone(_)),
-                Fault::DropPart | Fault::RepeatPart => error == HandoffError::Expired,
-            };
-            assert!(expected, "{fault:?} over {transport:?}: {error}");
-            assert_fell_back(&decode, &request, &answer).await;
+            let stats = sender.outcome().await.result.expect("it was handed over");
+            assert_eq!(stats.units_again, units, "{fault:?} over {transport:?}");
+            assert_eq!(
+                answer.usage.prompt, 0,
+                "the prompt was not computed here: {:?}",
+                answer.usage
+            );
+            assert_eq!(answer.tokens, expected.tokens[1..]);
+            idle_state(&decode).await;
         }
+    }
+}
+
+/// The connection breaks after three of the seven blocks are complete: they are not computed again.
+#[tokio::test]
+async fn what_has_come_before_the_connection_breaks_is_kept() {
+    let prefill = start(Role::Prefill, Transport::Auto).await;
+    for (transport, choice) in TRANSPORTS {
+        let decode = start(Role::Decode, transport).await;
+        let plan = FaultPlan::one(When::Part(4), Fault::Kill);
+        let request = request(7);
+        let mut sender =
+            FakePrefill::with_kv(&decode, choice, Some(plan), &prefill, &request).await;
+        let transfer = new_transfer();
+        let leg = start_decode(&decode, &request, transfer).await.expect("taken in");
+        let handle = sender.push(&decode, &request, transfer);
+        sender.finish(handle, &request);
+        let answer = leg.finish().await.expect("answered");
+        let error = sender.outcome().await.result.expect_err("it failed");
+        assert!(matches!(error, HandoffError::PeerGone(_)), "{error}");
+        assert_computed_behind(&decode, &request, &answer, 3 * 16).await;
+    }
+}
+
+/// The sender lives and never ends. Over shared memory it could still store, until it has answered.
+#[tokio::test]
+async fn what_has_come_before_the_deadline_is_kept() {
+    let prefill = start(Role::Prefill, Transport::Auto).await;
+    for (transport, choice) in TRANSPORTS {
+        let decode = start(Role::Decode, transport).await;
+        let request = request(17).within(Duration::from_secs(3));
+        let mut sender = FakePrefill::with_kv(&decode, choice, None, &prefill, &request).await;
+        let transfer = new_transfer();
+        let leg = start_decode(&decode, &request, transfer).await.expect("taken in");
+        let handle = sender.push(&decode, &request, transfer);
+        handle.ready(0, 0..7);
+        handle.ready(1, 0..4);
+        let answer = leg.finish().await.expect("answered");
+        assert_eq!(sender.outcome().await.result, Err(HandoffError::Expired));
+        assert_computed_behind(&decode, &request, &answer, 4 * 16).await;
     }
 }
 
@@ -160,7 +215,8 @@ async fn a_prefill_worker_may_die_before_it_has_a_grant() {
     }
 }
 
-/// The real model takes long enough for its worker to die between two layers.
+/// The real model takes long enough for its worker to die between two layers. What it has computed by then is not computed
+/// again: all whole blocks but those that were still on their way.
 #[tokio::test]
 async fn a_prefill_worker_may_die_in_the_middle() {
     for transport in [Transport::Tcp, Transport::Shm] {
@@ -169,17 +225,20 @@ async fn a_prefill_worker_may_die_in_the_middle() {
         let options = options.transport(transport).chunk(16);
         let mut prefill = TestWorker::start(Role::Prefill, &options).await;
         let decode = TestWorker::start(Role::Decode, &options).await;
-        let mut state = StateView::subscribe(&decode).await;
-        let request = TestRequest::greedy(prompt(10, 200, 40_000), 4);
+        let mut state = StateView::subscribe(&prefill).await;
+        let request = TestRequest::greedy(prompt(10, 400, 40_000), 4);
         let transfer = new_transfer();
         let leg = start_decode(&decode, &request, transfer).await.expect("taken in");
         let first = start_prefill(&prefill, &request, transfer, decode.kv()).await;
         let first = first.expect("taken in");
-        state.until(|view| view.load.free_blocks < view.load.total_blocks).await;
+        // Eight blocks are computed, seventeen are not.
+        state.until(|view| view.hashes.len() >= 8).await;
         prefill.kill();
         first.finish().await.expect_err("it died before the first token");
         let answer = leg.finish().await.expect("answered");
-        assert_fell_back(&decode, &request, &answer).await;
+        let cached = answer.usage.cached;
+        assert!((64..400).contains(&cached), "of 128 computed tokens {cached} came");
+        assert_computed_behind(&decode, &request, &answer, cached).await;
     }
 }
 

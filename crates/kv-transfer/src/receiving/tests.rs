@@ -5,11 +5,13 @@
 //! the outcome, I5 no message breaks anything.
 
 use super::*;
+use crate::message::FirstToken;
 use crate::sending::{PartPlan, SendAction, Sending, Window};
 use estafette_kernels::KvLayout;
 use proptest::prelude::*;
 
 const CONN: ConnId = 1;
+const SEQUENCE: SequenceId = SequenceId(7);
 const BLOCKS: u32 = 3;
 const TRANSFERS: u32 = 3;
 const POOL: u32 = 12;
@@ -124,7 +126,7 @@ impl World {
         while let Some(action) = self.receiving.poll_action() {
             match action {
                 ReceiveAction::Send(_, message) => self.to_sender.push(message),
-                ReceiveAction::Event(ReceiverEvent::GrantRequested { transfer }) => {
+                ReceiveAction::Event(ReceiverEvent::GrantRequested { transfer, .. }) => {
                     self.grant(transfer);
                 }
                 ReceiveAction::Event(ReceiverEvent::Completed { transfer, .. }) => {
@@ -185,7 +187,8 @@ impl World {
         let pick = |len: usize| (len > 0).then(|| arg as usize % len);
         match op {
             0 => {
-                let _ = self.receiving.expect(transfer, self.now + Duration::from_secs(5));
+                let _ =
+                    self.receiving.expect(transfer, SEQUENCE, self.now + Duration::from_secs(5));
                 self.carry_out();
             }
             1 => self.sending.ready(transfer, u32::from(arg / 16) % 2, 0..BLOCKS),
@@ -305,10 +308,10 @@ fn a_shared_pool_is_not_free_before_the_writers_last_word() {
     world.revoke(transfer);
     world.carry_out();
     assert!(world.receiving.is_revoking(transfer));
-    let wrong = Message::Stopped { transfer, epoch: 99, error: HandoffError::Aborted };
+    let wrong = Message::Stopped { transfer, attempt: 99, error: HandoffError::Aborted };
     world.deliver(&Wire::Message(wrong));
-    assert!(world.receiving.is_revoking(transfer), "another epoch's last word");
-    let right = Message::Stopped { transfer, epoch: 1, error: HandoffError::Aborted };
+    assert!(world.receiving.is_revoking(transfer), "another push's last word");
+    let right = Message::Stopped { transfer, attempt: 1, error: HandoffError::Aborted };
     world.deliver(&Wire::Message(right));
     assert!(!world.receiving.is_revoking(transfer));
 }

@@ -29,7 +29,7 @@ fn sending(credit_units: u64, part_units: usize) -> Sending {
 fn grant(first_logical: u32, count: u32) -> Message {
     let runs = vec![BlockRun { first_logical, first_physical: 10, count }];
     let ttl = Duration::from_secs(9);
-    Message::Grant { transfer: T, epoch: 3, runs, units: 3 * count, ttl }
+    Message::Grant { transfer: T, attempt: 1, epoch: 3, runs, units: 3 * count, ttl }
 }
 
 fn started(now: Instant, credit_units: u64, part_units: usize) -> Sending {
@@ -106,14 +106,14 @@ fn unknown_transfers_are_answered_with_stopped() {
     let now = Instant::now();
     let mut sending = sending(1, 1);
     sending.on_message(now, grant(0, 1)).expect("answered");
-    let failed = Message::Failed { transfer: T, epoch: 8, error: HandoffError::Aborted };
+    let failed = Message::Failed { transfer: T, attempt: 8, error: HandoffError::Aborted };
     sending.on_message(now, failed).expect("answered");
-    for expected in [3, 8] {
-        let Some(SendAction::Message(Message::Stopped { epoch, .. })) = sending.poll_action()
+    for expected in [1, 8] {
+        let Some(SendAction::Message(Message::Stopped { attempt, .. })) = sending.poll_action()
         else {
             panic!("not answered")
         };
-        assert_eq!(epoch, expected);
+        assert_eq!(attempt, expected);
     }
 }
 
@@ -126,7 +126,7 @@ fn grants_outside_prompt_or_pool_break_the_connection() {
         let mut sending = started(now, 1, 1);
         let runs = vec![BlockRun { first_logical: logical, first_physical: physical, count }];
         let ttl = Duration::from_secs(1);
-        let grant = Message::Grant { transfer: T, epoch: 1, runs, units, ttl };
+        let grant = Message::Grant { transfer: T, attempt: 1, epoch: 1, runs, units, ttl };
         assert!(matches!(sending.on_message(now, grant), Err(HandoffError::Protocol(_))));
     }
 }
@@ -140,7 +140,7 @@ fn the_grant_outlives_neither_its_time_nor_the_deadline() {
     sending.on_time(now + Duration::from_secs(9));
     assert!(matches!(
         sending.poll_action(),
-        Some(SendAction::Message(Message::Stopped { epoch: 3, .. }))
+        Some(SendAction::Message(Message::Stopped { attempt: 1, .. }))
     ));
     let expired = sending.poll_action();
     assert!(matches!(expired, Some(SendAction::Outcome(T, Err(HandoffError::Expired)))));

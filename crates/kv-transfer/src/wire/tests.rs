@@ -39,17 +39,18 @@ fn messages() -> Vec<Message> {
             boot_id: "b".into(),
         }),
         Message::Welcome { receiver: Incarnation(2), credit_bytes: 1 << 40, pool_bytes: 9 },
-        Message::Push { transfer, blocks: 3, ttl },
-        Message::Grant { transfer, epoch: 4, runs: vec![run], units: 6, ttl },
-        Message::Part(Part { transfer, epoch: 4, group: 1, first_block: 2, checksums }),
+        Message::Push { transfer, attempt: 2, blocks: 3, ttl },
+        Message::Grant { transfer, attempt: 2, epoch: 4, runs: vec![run], units: 6, ttl },
+        Message::Part(Part { transfer, epoch: 4, group: 1, first_block: 2, round: 3, checksums }),
         Message::Ack { bytes: 12 },
         Message::Commit { transfer, epoch: 4, first_token },
         Message::Done { transfer, epoch: 4 },
+        Message::Resend { transfer, epoch: 4, round: 1, group: 2, blocks: vec![0, 7] },
     ];
     for error in errors {
         all.push(Message::Reject(error.clone()));
-        all.push(Message::Failed { transfer, epoch: 0, error: error.clone() });
-        all.push(Message::Stopped { transfer, epoch: 9, error });
+        all.push(Message::Failed { transfer, attempt: 0, error: error.clone() });
+        all.push(Message::Stopped { transfer, attempt: 9, error });
     }
     all
 }
@@ -70,16 +71,28 @@ fn large_counts_are_refused() {
     let run = BlockRun { first_logical: 0, first_physical: 0, count: 1 };
     let runs = vec![run; RUNS_MAX + 1];
     let many = |first_block, units| {
-        Message::Part(Part { transfer, epoch: 1, group: 0, first_block, checksums: vec![0; units] })
+        Message::Part(Part {
+            transfer,
+            epoch: 1,
+            group: 0,
+            first_block,
+            round: 0,
+            checksums: vec![0; units],
+        })
     };
+    let resend = |round, blocks| Message::Resend { transfer, epoch: 1, round, group: 0, blocks };
     let ttl = Duration::ZERO;
     for wrong in [
-        Message::Push { transfer, blocks: 0, ttl },
-        Message::Push { transfer, blocks: PROMPT_BLOCKS_MAX + 1, ttl },
-        Message::Grant { transfer, epoch: 1, runs, units: 1, ttl },
+        Message::Push { transfer, attempt: 2, blocks: 0, ttl },
+        Message::Push { transfer, attempt: 2, blocks: PROMPT_BLOCKS_MAX + 1, ttl },
+        Message::Grant { transfer, attempt: 2, epoch: 1, runs, units: 1, ttl },
         many(0, 0),
         many(0, PART_UNITS_MAX + 1),
         many(u32::MAX, 1),
+        resend(1, Vec::new()),
+        resend(1, (0..=RESEND_UNITS_MAX as u32).collect()),
+        resend(0, vec![1]),
+        resend(1, vec![2, 2]),
     ] {
         assert!(matches!(decode(&encode(&wrong)[4..]), Err(HandoffError::Protocol(_))));
     }
@@ -91,6 +104,7 @@ fn the_largest_grant_fits_a_frame() {
     let run = BlockRun { first_logical: u32::MAX, first_physical: u32::MAX, count: u32::MAX };
     let grant = Message::Grant {
         transfer: TransferId(1),
+        attempt: u64::MAX,
         epoch: u64::MAX,
         runs: vec![run; RUNS_MAX],
         units: u32::MAX,
@@ -105,14 +119,25 @@ proptest! {
     #[test]
     fn no_bytes_break_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes);
+        let _ = decode(&signed(&bytes)[4..]);
     }
 
     #[test]
     fn no_damage_breaks_the_reader(which in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), byte: u8) {
         let all = messages();
+        let frame = encode(&all[which.index(all.len())]);
+        let mut body = frame[4..frame.len() - CHECKSUM_BYTES].to_vec();
+        let at = at.index(body.len());
+        body[at] = byte;
+        let _ = decode(&signed(&body)[4..]);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed(which in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        let all = messages();
         let mut frame = encode(&all[which.index(all.len())]).split_off(4);
         let at = at.index(frame.len());
-        frame[at] = byte;
-        let _ = decode(&frame);
+        frame[at] ^= 1_u8 << bit;
+        assert!(matches!(decode(&frame), Err(HandoffError::Protocol(_))));
     }
 }

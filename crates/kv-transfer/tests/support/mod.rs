@@ -8,7 +8,7 @@ use estafette_kv_transfer::{
     PushStats, Pusher, PusherLimits, Receiver, ReceiverEvent, ReceiverLimits, TransportChoice,
 };
 use estafette_proto::v1::KvEndpoint;
-use estafette_types::{BlockId, Incarnation, TransferId};
+use estafette_types::{BlockId, Incarnation, SequenceId, TransferId};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +34,7 @@ pub(crate) struct Setup {
     pub(crate) receiver_layout: HandoffLayout,
     pub(crate) sender_layout: HandoffLayout,
     pub(crate) receiver_limits: ReceiverLimits,
-    pub(crate) fault: Option<FaultPlan>,
+    pub(crate) faults: Option<FaultPlan>,
     pub(crate) part_bytes: usize,
     pub(crate) stale: bool,
 }
@@ -46,7 +46,7 @@ impl Setup {
             receiver_layout: layout(40),
             sender_layout: layout(64),
             receiver_limits: ReceiverLimits::default(),
-            fault: None,
+            faults: None,
             part_bytes: 8 << 10,
             stale: false,
         }
@@ -121,7 +121,7 @@ impl Pair {
         .expect("bind");
         let limits = PusherLimits {
             transport: setup.transport,
-            fault: setup.fault,
+            faults: setup.faults,
             part_bytes: setup.part_bytes,
             ..PusherLimits::default()
         };
@@ -150,7 +150,7 @@ impl Pair {
 
     pub(crate) fn expect(&self, id: u128) {
         let deadline = Instant::now() + PATIENCE;
-        self.receiver.expect(TransferId(id), deadline).expect("room");
+        self.receiver.expect(TransferId(id), SequenceId(id as u64), deadline).expect("room");
     }
 
     pub(crate) fn grant(&self, id: u128, blocks: &[(u32, u32)]) -> Result<(), HandoffError> {
@@ -164,7 +164,7 @@ impl Pair {
 
     pub(crate) async fn asked(&mut self) -> u128 {
         match self.event().await {
-            ReceiverEvent::GrantRequested { transfer } => transfer.0,
+            ReceiverEvent::GrantRequested { transfer, .. } => transfer.0,
             other => panic!("not a request: {other:?}"),
         }
     }
@@ -176,9 +176,17 @@ impl Pair {
         }
     }
 
+    /// The failure, and how many leading blocks are verified.
+    pub(crate) async fn failed_with(&mut self) -> (HandoffError, u32) {
+        match self.event().await {
+            ReceiverEvent::Failed { error, verified_blocks, .. } => (error, verified_blocks),
+            other => panic!("not a failure: {other:?}"),
+        }
+    }
+
     pub(crate) async fn completed(&mut self) -> u128 {
         match self.event().await {
-            ReceiverEvent::Completed { transfer, first_token } => {
+            ReceiverEvent::Completed { transfer, first_token, .. } => {
                 assert_eq!(first_token, FIRST);
                 transfer.0
             }
@@ -186,8 +194,12 @@ impl Pair {
         }
     }
 
+    pub(crate) async fn next_outcome(&mut self) -> PushOutcome {
+        timeout(PATIENCE, self.outcomes.recv()).await.expect("in time").expect("open")
+    }
+
     pub(crate) async fn outcome(&mut self) -> Result<PushStats, HandoffError> {
-        timeout(PATIENCE, self.outcomes.recv()).await.expect("in time").expect("open").result
+        self.next_outcome().await.result
     }
 
     pub(crate) fn ready_all(&self, handle: &PushHandle, blocks: u32) {
@@ -203,6 +215,14 @@ impl Pair {
 
     pub(crate) fn target_bytes(&self) -> Vec<u8> {
         read(&self.target, 0, self.target.len())
+    }
+
+    /// Each of `blocks` holds the source's bytes.
+    pub(crate) fn assert_arrived(&self, table: &[u32], blocks: &[(u32, u32)]) {
+        for (logical, physical) in blocks {
+            let sent = self.block_of(&self.source, table[*logical as usize]);
+            assert!(self.block_of(&self.target, *physical) == sent, "block {logical} differs");
+        }
     }
 
     /// Each granted block holds the source's bytes; every other block is as it was.

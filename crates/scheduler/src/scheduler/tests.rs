@@ -279,6 +279,53 @@ fn a_failed_hand_off_is_computed_here_from_index_0() {
     assert!(scheduler.adopt(SequenceId(1), 3).is_empty(), "too late");
 }
 
+/// Blocks of four tokens: two of three are full and verified.
+#[test]
+fn verified_blocks_of_a_failed_hand_off_are_not_computed_again() {
+    let prompt: Vec<_> = (1..=10).collect();
+    let mut scheduler = Scheduler::new(config());
+    scheduler.add(new(1, &prompt, 4, Mode::Remote)).unwrap();
+    scheduler.reserve(SequenceId(1)).unwrap();
+    scheduler.keep_verified(SequenceId(1), 3);
+    scheduler.fall_back(SequenceId(1));
+    let stored = scheduler.take_events();
+    assert_eq!(stored.len(), 2, "routers are told: {stored:?}");
+    let events = run(&mut scheduler);
+    assert_eq!(tokens_of(&events, 1), answer(&prompt, 4));
+    let (_, usage) = usage_of(&events, 1);
+    assert_eq!((usage.prompt, usage.cached, usage.computed), (10, 8, 2));
+    scheduler.check_integrity().unwrap();
+}
+
+#[test]
+fn blocks_that_may_still_be_written_are_shared_only_when_they_are_let_go() {
+    let prompt: Vec<_> = (1..=10).collect();
+    let mut scheduler = Scheduler::new(config());
+    scheduler.add(new(1, &prompt, 4, Mode::Remote)).unwrap();
+    scheduler.reserve(SequenceId(1)).unwrap();
+    scheduler.hold(SequenceId(1), 1);
+    scheduler.fall_back(SequenceId(1));
+    assert!(scheduler.cached_hashes().is_empty());
+    scheduler.release_held(SequenceId(1));
+    assert_eq!(scheduler.cached_hashes().len(), 1);
+    let (_, usage) = usage_of(&run(&mut scheduler), 1);
+    assert_eq!((usage.prompt, usage.cached, usage.computed), (10, 4, 6));
+    scheduler.check_integrity().unwrap();
+}
+
+#[test]
+fn nothing_is_kept_of_blocks_that_were_never_reserved() {
+    let mut scheduler = Scheduler::new(config());
+    scheduler.add(new(1, &[1, 2, 3, 4, 5], 4, Mode::Remote)).unwrap();
+    scheduler.keep_verified(SequenceId(1), 1);
+    scheduler.keep_verified(SequenceId(2), 1);
+    scheduler.fall_back(SequenceId(1));
+    scheduler.keep_verified(SequenceId(1), 1);
+    assert!(scheduler.cached_hashes().is_empty());
+    let (_, usage) = usage_of(&run(&mut scheduler), 1);
+    assert_eq!((usage.prompt, usage.computed), (5, 5));
+}
+
 #[test]
 fn a_hand_off_takes_a_place_in_the_batch_when_it_gets_its_blocks() {
     let mut scheduler = Scheduler::new(SchedulerConfig { max_num_seqs: 2, ..config() });
@@ -348,7 +395,7 @@ fn cancelling_frees_the_blocks_at_once_unless_they_are_held() {
     assert_eq!(scheduler.cancel(SequenceId(1)), None);
     scheduler.add(new(2, &[1; 20], 9, Mode::Remote)).unwrap();
     scheduler.reserve(SequenceId(2)).unwrap();
-    scheduler.hold(SequenceId(2));
+    scheduler.hold(SequenceId(2), 0);
     scheduler.cancel(SequenceId(2)).unwrap();
     assert_eq!(scheduler.load().free_blocks, 11);
     scheduler.release_held(SequenceId(2));
@@ -405,7 +452,7 @@ enum Op {
     Cancel { which: usize },
     Reserve { which: usize },
     Arrive { which: usize },
-    Fail { which: usize },
+    Fail { which: usize, verified: usize, written: bool },
     Release { which: usize },
 }
 
@@ -418,7 +465,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (0..20usize).prop_map(|which| Op::Cancel { which }),
         4 => (0..20usize).prop_map(|which| Op::Reserve { which }),
         2 => (0..20usize).prop_map(|which| Op::Arrive { which }),
-        1 => (0..20usize).prop_map(|which| Op::Fail { which }),
+        1 => (0..20usize, 0..8usize, any::<bool>())
+            .prop_map(|(which, verified, written)| Op::Fail { which, verified, written }),
         2 => (0..20usize).prop_map(|which| Op::Release { which }),
     ];
     prop::collection::vec(op, 1..150)
@@ -461,7 +509,17 @@ proptest! {
                     events.push(StepEvent::Token { id: id(which), index: 0, token: first });
                     events.extend(scheduler.adopt(id(which), first));
                 },
-                Op::Fail { which } => scheduler.fall_back(id(which)),
+                Op::Fail { which, verified, written } => {
+                    let waits = |s: &Sequence| s.status == Status::AwaitingKv;
+                    if scheduler.sequence(id(which)).is_some_and(waits) {
+                        if written {
+                            scheduler.hold(id(which), verified);
+                        } else {
+                            scheduler.keep_verified(id(which), verified);
+                        }
+                    }
+                    scheduler.fall_back(id(which));
+                }
                 Op::Release { which } => scheduler.release_held(id(which)),
             }
             scheduler.check_integrity().unwrap();
