@@ -9,6 +9,7 @@
 )]
 
 pub mod cluster;
+pub mod hand;
 pub mod http;
 pub mod leg;
 pub mod membership;

@@ -305,8 +305,8 @@ impl Cluster {
     /// The request as the choice sees it.
     fn wanted(&self, request: &AnswerRequest) -> Request {
         Request {
-            prompt_tokens: request.prompt.tokens.len() as u32,
-            max_tokens: request.limits.max_tokens,
+            prompt_tokens: request.given_tokens(),
+            max_tokens: request.limits.max_tokens.saturating_sub(request.output.len() as u32),
             block_size: request.prompt.block_size,
             session: request.session,
         }
@@ -324,7 +324,7 @@ impl Cluster {
             return Err(NoChoice::Saturated);
         }
         // Looked up at each attempt: what was cached when the request came may be gone.
-        let matches = self.index.matches(&request.prompt.hashes);
+        let matches = self.index.matches(&request.hashes);
         let wanted = self.wanted(request);
         let mut registry = self.lock();
         if !registry.may_choose(place) {
@@ -356,7 +356,7 @@ impl Cluster {
 
     /// The decision that `request` would get now, with every term.
     pub(crate) fn explain(&self, request: &AnswerRequest) -> Explained {
-        let matches = self.index.matches(&request.prompt.hashes);
+        let matches = self.index.matches(&request.hashes);
         self.lock().explain(&self.wanted(request), &matches)
     }
 

@@ -17,6 +17,7 @@ use crate::request::AnswerRequest;
 use attempt::{Attempt, Outcome, Progress};
 use estafette_proto::v1;
 use estafette_types::{ErrorCode, FinishReason, Usage};
+use fault::Fault;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -168,11 +169,11 @@ impl Client {
     }
 }
 
-async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client) {
+async fn drive(cluster: Arc<Cluster>, mut request: AnswerRequest, mut client: Client) {
     let last = tokio::select! {
         biased;
         _ = &mut client.stop => Err(gone()),
-        () = client.turn.come() => attempts(&cluster, &request, &mut client).await,
+        () = client.turn.come() => attempts(&cluster, &mut request, &mut client).await,
     };
     if let Err(error) = &last {
         tracing::debug!(request = %request.id, %error, "no answer");
@@ -200,7 +201,7 @@ fn gone() -> RequestError {
 
 async fn attempts(
     cluster: &Cluster,
-    request: &AnswerRequest,
+    request: &mut AnswerRequest,
     client: &mut Client,
 ) -> Result<GenerationEvent, RequestError> {
     let mut excluded = Excluded::default();
@@ -213,7 +214,7 @@ async fn attempts(
             biased;
             // Whoever has read enough of an interrupted answer has it whole.
             _ = &mut client.stop => {
-                let whole = progress.order.delivered() > 0;
+                let whole = !request.output.is_empty();
                 let (reason, usage) = (FinishReason::Cancelled, spent.bill());
                 return whole.then_some(GenerationEvent::Finished { reason, usage }).ok_or_else(gone);
             }
@@ -231,25 +232,34 @@ async fn attempts(
                 let usage = spent.bill_with(usage);
                 return Ok(GenerationEvent::Finished { reason, usage });
             }
-            Outcome::Failed { error, faults, progress: reached, done, billed }
-                if !faults.is_empty()
-                    && error.code.is_retryable()
-                    && error.code != ErrorCode::DeadlineExceeded =>
-            {
+            Outcome::Failed { error, faults, progress: reached, done, billed } => {
+                let delivered = &reached.delivered;
+                spent.failed(&done, delivered.len() as u64, billed);
+                request.resume(delivered);
+                if let Some(reason) = request.is_complete() {
+                    return Ok(GenerationEvent::Finished { reason, usage: spent.bill() });
+                }
+                if !may_be_mended(&error, &faults) {
+                    return Err(error);
+                }
+                tracing::debug!(request = %request.id, %error, output = request.output.len(), "tried elsewhere");
                 cluster.metrics().retries.increment(1);
                 faults.into_iter().for_each(|fault| fault.settle(cluster, &mut excluded));
-                if reached.order.delivered() > 0 {
+                if !request.output.is_empty() {
                     excluded.keep_to(numerics_id);
                 }
-                progress = reached.resumed();
-                spent.failed(&done, billed);
+                progress = reached.next(request);
                 last_error = Some(error);
             }
-            Outcome::Failed { error, .. } => return Err(error),
         }
     }
     Err(last_error
         .unwrap_or_else(|| RequestError::new(ErrorCode::NoWorker, "no worker is left to try")))
+}
+
+/// Whether other workers may do what these have not.
+fn may_be_mended(error: &RequestError, faults: &[Fault]) -> bool {
+    !faults.is_empty() && error.code.is_retryable() && error.code != ErrorCode::DeadlineExceeded
 }
 
 #[cfg(test)]

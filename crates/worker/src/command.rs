@@ -37,7 +37,9 @@ pub struct LegStart {
     pub id: SequenceId,
     /// Token ids, below the size of the vocabulary.
     pub prompt: Vec<TokenId>,
-    /// Of the prompt's full blocks.
+    /// The beginning of the answer, which the client has already; the same limit.
+    pub output: Vec<TokenId>,
+    /// Of the full blocks of prompt and output.
     pub hashes: Vec<BlockHash>,
     /// How tokens are chosen.
     pub params: SamplingParams,

@@ -153,9 +153,9 @@ impl<H: HandOff> EngineLoop<H> {
     }
 
     fn start(&mut self, start: LegStart) {
-        let LegStart { id, prompt, hashes, params, limits, leg, deadline, events } = start;
+        let LegStart { id, prompt, output, hashes, params, limits, leg, deadline, events } = start;
         let mode = self.hand_off.mode(&leg);
-        let new = NewSequence { id, prompt, hashes, seed: self.seed, limits, mode };
+        let new = NewSequence { id, prompt, output, hashes, seed: self.seed, limits, mode };
         let taken = if self.draining {
             Err(status(ErrorCode::Draining, "the worker is draining"))
         } else {
@@ -261,7 +261,7 @@ fn refusal(error: &AddError) -> Status {
     let code = match error {
         AddError::QueueFull { .. } => ErrorCode::Overloaded,
         AddError::TooLong { .. } | AddError::NeverFits { .. } => ErrorCode::ContextLengthExceeded,
-        AddError::EmptyPrompt => ErrorCode::InvalidRequest,
+        AddError::EmptyPrompt | AddError::Complete { .. } => ErrorCode::InvalidRequest,
     };
     status(code, error.to_string())
 }

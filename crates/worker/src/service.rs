@@ -58,14 +58,15 @@ impl<T: Send + 'static> WorkerService<T> {
     ) -> Result<(LegStart, mpsc::Receiver<Result<v1::RunEvent, Status>>), Status> {
         let invalid = |text: String| status(ErrorCode::InvalidRequest, text);
         let vocab = self.identity.vocab_size;
-        if let Some(token) = start.prompt.iter().find(|&&t| t >= vocab) {
+        if let Some(token) = start.prompt.iter().chain(&start.output).find(|&&t| t >= vocab) {
             return Err(invalid(format!("token id {token} is not below the vocabulary's {vocab}")));
         }
         if start.max_tokens == 0 {
             return Err(invalid("`max_tokens` must be at least 1".into()));
         }
         let hashes = hashes_from_bytes(&start.block_hashes).map_err(|e| invalid(e.to_string()))?;
-        let full_blocks = start.prompt.len() / self.identity.block_size as usize;
+        let given = start.prompt.len() + start.output.len();
+        let full_blocks = given / self.identity.block_size as usize;
         if hashes.len() != full_blocks {
             let found = hashes.len();
             return Err(invalid(format!("{found} block hashes for {full_blocks} full blocks")));
@@ -80,6 +81,7 @@ impl<T: Send + 'static> WorkerService<T> {
         let leg = LegStart {
             id: SequenceId(self.next_sequence.fetch_add(1, Ordering::Relaxed)),
             prompt: start.prompt,
+            output: start.output,
             hashes,
             params,
             limits: Limits {

@@ -14,6 +14,7 @@ mod grpc;
 mod lessons;
 mod openai_client;
 mod repair;
+mod resume;
 mod same_tokens;
 mod serving;
 mod startup;

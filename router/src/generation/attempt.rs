@@ -9,7 +9,7 @@ use crate::error::RequestError;
 use crate::request::AnswerRequest;
 use crate::worker_client::{Leg, LegEvent};
 use estafette_proto::v1::{self, run_start};
-use estafette_types::{ErrorCode, FinishReason, Usage};
+use estafette_types::{ErrorCode, FinishReason, TokenId, Usage};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep_until, timeout_at};
 
@@ -35,21 +35,25 @@ pub(super) enum Outcome {
     },
 }
 
-/// How far an answer has come, over all attempts.
+/// How far an attempt has come.
 #[derive(Debug)]
 pub(super) struct Progress {
-    pub(super) order: Order,
+    order: Order,
+    /// What the client has got from it.
+    pub(super) delivered: Vec<TokenId>,
+    /// When it got its last token, from whomever.
     last_token: Instant,
 }
 
 impl Progress {
     pub(super) fn new(request: &AnswerRequest) -> Self {
-        Self { order: Order::default(), last_token: request.arrived }
+        Self { order: Order::default(), delivered: Vec::new(), last_token: request.arrived }
     }
 
-    /// As it is for other workers.
-    pub(super) fn resumed(self) -> Self {
-        Self { order: self.order.resumed(), ..self }
+    /// Where the next attempt begins, when the request has been told what was delivered.
+    pub(super) fn next(self, request: &AnswerRequest) -> Self {
+        let order = Order::after(request.output.len() as u32);
+        Self { order, delivered: Vec::new(), last_token: self.last_token }
     }
 }
 
@@ -76,8 +80,8 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// `progress` is where an earlier attempt has left off. The answer is computed from its beginning again; tokens depend on
-    /// seed and position alone, so what was delivered already comes again and is dropped.
+    /// `progress` is where an earlier attempt has left off. Tokens depend on seed and position alone, so other workers go on
+    /// from prompt and output as if nothing had happened.
     pub(super) fn new(
         cluster: &'a Cluster,
         request: &'a AnswerRequest,
@@ -107,7 +111,7 @@ impl<'a> Attempt<'a> {
         let done = self.usage.done();
         self.cluster.metrics().count(&done);
         let prompt = self.request.prompt.tokens.len() as u64;
-        let billed = self.usage.billed(prompt, u64::from(self.progress.order.delivered()));
+        let billed = self.usage.billed(prompt, self.progress.delivered.len() as u64);
         match outcome {
             Ok(reason) => Outcome::Ended { reason, usage: billed },
             Err((error, faults)) => {
@@ -193,6 +197,7 @@ impl<'a> Attempt<'a> {
                 client.turn.pass();
             }
             self.progress.last_token = now;
+            self.progress.delivered.push(token.id);
             match timeout_at(self.request.deadline.into(), client.token(token)).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
@@ -261,7 +266,7 @@ impl<'a> Attempt<'a> {
         client: &mut Client,
     ) -> Result<FinishReason, Blame> {
         while self.prefill.is_some()
-            && (self.progress.order.delivered() == 0 || self.progress.order.finish().is_err())
+            && (self.progress.delivered.is_empty() || self.progress.order.finish().is_err())
         {
             tokio::select! {
                 _ = &mut client.stop => return Ok(FinishReason::Cancelled),
