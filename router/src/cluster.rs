@@ -4,17 +4,19 @@
 //! (its load record and the receipts of what was just sent). Nothing waits while it is held.
 
 mod explain;
+mod lost;
 mod registry;
 mod view;
 mod waiting;
 
 pub(crate) use explain::Explained;
+pub(crate) use lost::Lost;
 pub(crate) use view::Counts;
 
 use crate::metrics::RouterMetrics;
 use crate::model::ServedModel;
 use crate::request::AnswerRequest;
-use estafette_config::{Admission, QueueOrder};
+use estafette_config::{QueueOrder, RouterSettings};
 use estafette_kv_index::{KvIndex, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{Choice, Decision, NoChoice, Receipt, Request};
@@ -92,6 +94,8 @@ pub(crate) struct Target<'a> {
     /// Where it takes KV blocks; decode workers only.
     pub(crate) kv: Option<v1::KvEndpoint>,
     pub(crate) booked: Booked<'a>,
+    /// Hears when the worker is lost.
+    pub(crate) lost: Lost,
 }
 
 /// Where a request goes.
@@ -159,13 +163,16 @@ pub(crate) struct Cluster {
     default_shape: Shape,
     /// The longest a request waits for a worker with room.
     max_wait: Duration,
+    /// The longest silence of a worker that is there.
+    worker_timeout: Duration,
     queue_order: estafette_routing::QueueOrder,
     /// The waiting room's clock counts from here.
     started: Instant,
 }
 
 impl Cluster {
-    pub(crate) fn new(model: &ServedModel, admission: &Admission, seed: u64) -> Self {
+    pub(crate) fn new(model: &ServedModel, settings: &RouterSettings, seed: u64) -> Self {
+        let admission = &settings.admission;
         let order = match admission.queue_order {
             QueueOrder::Fcfs => estafette_routing::QueueOrder::Fcfs,
             QueueOrder::ShortestWork => estafette_routing::QueueOrder::ShortestWork,
@@ -183,6 +190,7 @@ impl Cluster {
                 max_model_len: model.context_length,
             },
             max_wait: admission.max_wait,
+            worker_timeout: settings.worker_timeout,
             queue_order: order,
             started: Instant::now(),
         }
@@ -342,10 +350,10 @@ impl Cluster {
         let numerics_id = registry.numerics_id();
         drop(registry);
         RouterMetrics::routed(if prefill.is_some() { "disaggregated" } else { "aggregated" });
-        let target = |(receipt, Address { worker, channel, kv }): (Receipt, Address)| {
+        let target = |(receipt, Address { worker, channel, kv, lost }): (Receipt, Address)| {
             let taken_in = AtomicBool::new(false);
             let booked = Booked { cluster: self, receipt: Some(receipt), taken_in };
-            Target { worker, channel, kv, booked }
+            Target { worker, channel, kv, booked, lost }
         };
         // The choice is among members, under the same lock.
         let target = |booked: Option<_>| booked.map(target).ok_or(NoChoice::NoWorker);

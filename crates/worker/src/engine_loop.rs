@@ -4,6 +4,7 @@
 //! sleeps when there is nothing to run.
 
 use crate::command::{Command, Leg, LegStart};
+use crate::pulse::Pulse;
 use crate::state::StatePublisher;
 use estafette_engine::{Engine, EngineEvent, StepObserver};
 use estafette_proto::{status, v1};
@@ -40,7 +41,7 @@ pub trait HandOff: StepObserver + Send + 'static {
     fn next_timer(&self) -> Option<Duration>;
 }
 
-/// Longest sleep while idle.
+/// Longest sleep while idle; whoever watches the thread's pulse knows it by that.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// Commands between two steps; whoever sends more waits, the sequences that run do not.
 const COMMANDS_PER_STEP: usize = 1024;
@@ -58,6 +59,7 @@ pub(crate) struct EngineLoop<H: HandOff> {
     clients: BTreeMap<SequenceId, Client>,
     deadlines: BTreeSet<(Instant, SequenceId)>,
     state: StatePublisher,
+    pulse: Pulse,
     seed: HashSeed,
     step_micros: u64,
     draining: bool,
@@ -68,6 +70,7 @@ impl<H: HandOff> EngineLoop<H> {
         engine: Engine,
         hand_off: H,
         commands: Receiver<Command<H::Event>>,
+        pulse: Pulse,
         seed: HashSeed,
     ) -> Self {
         Self {
@@ -77,6 +80,7 @@ impl<H: HandOff> EngineLoop<H> {
             clients: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             state: StatePublisher::default(),
+            pulse,
             seed,
             step_micros: 0,
             draining: false,
@@ -89,8 +93,10 @@ impl<H: HandOff> EngineLoop<H> {
         while self.take_commands(busy) && !(self.draining && self.is_done()) {
             self.end_overdue(Instant::now());
             self.hand_off.on_timer(&mut self.engine);
+            self.pulse.beat(Instant::now());
             busy = self.step();
             self.publish();
+            self.pulse.beat(Instant::now());
         }
         for client in self.clients.into_values() {
             let stopped = status(ErrorCode::WorkerLost, "the worker stopped before the end");

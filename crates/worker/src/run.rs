@@ -5,6 +5,7 @@ use crate::engine_loop::{EngineLoop, HandOff};
 use crate::error::WorkerError;
 use crate::identity::Identity;
 use crate::join::keep_joined;
+use crate::pulse::Pulse;
 use crate::service::WorkerService;
 use crate::setup::{Setup, setup};
 use estafette_config::{Transport, WorkerSettings, advertised, process_seed};
@@ -14,7 +15,7 @@ use estafette_types::{Incarnation, Role, SplitMix64, WorkerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -90,9 +91,11 @@ where
     let (hand_off, kv) = build(foundation).await?;
     identity.kv = kv;
 
-    let engine_loop = EngineLoop::new(setup.engine, hand_off, queue, setup.seed);
+    let pulse = Pulse::new(Instant::now());
+    let engine_loop = EngineLoop::new(setup.engine, hand_off, queue, pulse.clone(), setup.seed);
     let engine_done = spawn_engine(engine_loop)?;
-    serve(Arc::new(identity), listener, commands, engine_done, settings, stop).await
+    let service = WorkerService::new(Arc::new(identity), commands, pulse);
+    serve(service, listener, engine_done, settings, stop).await
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
@@ -176,16 +179,15 @@ impl<T> Drop for StopOnDrop<T> {
 
 /// Listens, stays joined, and drains when told to.
 async fn serve<T: Send + 'static>(
-    identity: Arc<Identity>,
+    service: WorkerService<T>,
     listener: TcpListener,
-    commands: CommandSender<T>,
     mut engine_done: oneshot::Receiver<()>,
     settings: WorkerSettings,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
+    let (identity, commands) = (service.identity(), service.commands());
     let _stop_engine = StopOnDrop(commands.clone());
     let (leave, left) = watch::channel(false);
-    let service = WorkerService::new(Arc::clone(&identity), commands.clone());
     let spawned = tokio::spawn(serve_grpc(service, listener, left.clone()));
     let mut server = AbortOnDropHandle::new(spawned);
     let joined = tokio::spawn(keep_joined(identity, settings.router.clone(), left));

@@ -23,6 +23,7 @@ pub(crate) fn cluster() -> Arc<Cluster> {
         vocab_size: 0,
         default_shape: Shape { block_size: 16, max_model_len: 1000 },
         max_wait: PATIENCE,
+        worker_timeout: Duration::from_secs(2),
         queue_order: QueueOrder::Fcfs,
         started: Instant::now(),
     })

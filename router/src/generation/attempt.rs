@@ -13,7 +13,7 @@ use estafette_types::{ErrorCode, FinishReason, TokenId, Usage};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep_until, timeout_at};
 
-/// How long a decode worker may stay silent after its prefill worker was lost: it either has the KV by then, or is
+/// How long a decode worker may stay silent after its prefill worker has died: it either has the KV by then, or is
 /// computing the prompt itself and says so within this time.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -63,6 +63,8 @@ enum Seen {
     Overdue,
     Prefill(Result<LegEvent, RequestError>),
     Decode(Result<LegEvent, RequestError>),
+    PrefillLost,
+    DecodeLost,
 }
 
 pub(super) struct Attempt<'a> {
@@ -75,6 +77,8 @@ pub(super) struct Attempt<'a> {
     progress: Progress,
     /// The prefill worker has sent its token.
     prefilled: bool,
+    /// The decode worker has said something: it needs the prefill worker no more.
+    decoding: bool,
     /// Until when the decode leg may take; earlier than the request's deadline once the prefill worker is lost.
     deadline: Instant,
 }
@@ -98,6 +102,7 @@ impl<'a> Attempt<'a> {
             usage: LegUsage { disaggregated, ..LegUsage::default() },
             progress,
             prefilled: false,
+            decoding: false,
             deadline: request.deadline,
         }
     }
@@ -122,10 +127,15 @@ impl<'a> Attempt<'a> {
 
     /// Sends both legs at once. Neither is given up while it starts, so that what a worker took in is always counted.
     async fn start(&mut self) -> Result<(), Blame> {
-        let Chosen { prefill, decode, transfer, .. } = &self.chosen;
-        let begin = |target: &Target<'_>, leg| {
-            let start = self.request.to_start(Instant::now());
-            Leg::start(target.channel.clone(), v1::RunStart { leg: Some(leg), ..start })
+        let Chosen { prefill, decode, transfer, .. } = &mut self.chosen;
+        let request = self.request;
+        let begin = async |target: &mut Target<'_>, leg| {
+            let start = v1::RunStart { leg: Some(leg), ..request.to_start(Instant::now()) };
+            tokio::select! {
+                biased;
+                leg = Leg::start(target.channel.clone(), start) => leg,
+                () = target.lost.wait() => Err(silent()),
+            }
         };
         let id = || transfer.to_bytes().to_vec().into();
         let (prefill_leg, decode_leg) = match prefill {
@@ -137,7 +147,7 @@ impl<'a> Attempt<'a> {
                     begin(target, run_start::Leg::Prefill(push)),
                     begin(decode, run_start::Leg::Decode(take)),
                 );
-                (Some((prefill_leg, target)), decode_leg)
+                (Some((prefill_leg, &*target)), decode_leg)
             }
         };
         let mut failures = Vec::new();
@@ -170,12 +180,20 @@ impl<'a> Attempt<'a> {
                 _ = &mut client.stop => Seen::Stopped,
                 event = next(&mut self.prefill) => Seen::Prefill(event),
                 event = next(&mut self.decode) => Seen::Decode(event),
+                () = lost(&mut self.chosen.prefill), if !self.decoding => Seen::PrefillLost,
+                () = self.chosen.decode.lost.wait() => Seen::DecodeLost,
                 () = &mut overdue => Seen::Overdue,
             };
             match seen {
                 Seen::Stopped => return Ok(FinishReason::Cancelled),
                 Seen::Overdue => return Err((self.overdue(), Vec::new())),
                 Seen::Prefill(event) => self.on_prefill(event)?,
+                Seen::PrefillLost => return self.prefill_lost(),
+                Seen::DecodeLost => {
+                    // Its last word would never come.
+                    self.decode = None;
+                    return Err(blame(silent(), &self.chosen.decode.worker));
+                }
                 Seen::Decode(event) => {
                     if let Some(reason) = self.on_decode(event)? {
                         return self.finish(reason, client).await;
@@ -207,13 +225,23 @@ impl<'a> Attempt<'a> {
         Ok(true)
     }
 
+    /// The prefill worker is silent. Whether it had handed everything over is not known, and the decode worker cannot tell a
+    /// silent sender from a slow one: both start again, elsewhere or from what the decode worker has cached.
+    fn prefill_lost(&mut self) -> Result<FinishReason, Blame> {
+        self.prefill = None;
+        match &self.chosen.prefill {
+            Some(target) => Err(blame(silent(), &target.worker)),
+            None => Err((silent(), Vec::new())),
+        }
+    }
+
     fn on_prefill(&mut self, event: Result<LegEvent, RequestError>) -> Result<(), Blame> {
         let Some(target) = &self.chosen.prefill else { return Ok(()) };
         target.booked.taken_in();
         match event {
             Ok(LegEvent::Token(token)) => {
                 self.prefilled = true;
-                self.progress.order.push(token).map_err(|gap| blame(lost(gap), &target.worker))
+                self.progress.order.push(token).map_err(|gap| blame(missing(gap), &target.worker))
             }
             Ok(LegEvent::Finished(finished)) => {
                 self.usage.prefill = finished.usage.map(Usage::from);
@@ -237,10 +265,11 @@ impl<'a> Attempt<'a> {
     ) -> Result<Option<FinishReason>, Blame> {
         let Target { worker, booked, .. } = &self.chosen.decode;
         booked.taken_in();
+        self.decoding = true;
         match event {
             Ok(LegEvent::Token(token)) => {
                 self.deadline = self.request.deadline;
-                self.progress.order.push(token).map_err(|gap| blame(lost(gap), worker))?;
+                self.progress.order.push(token).map_err(|gap| blame(missing(gap), worker))?;
                 Ok(None)
             }
             Ok(LegEvent::Finished(finished)) => {
@@ -271,6 +300,7 @@ impl<'a> Attempt<'a> {
             tokio::select! {
                 _ = &mut client.stop => return Ok(FinishReason::Cancelled),
                 event = next(&mut self.prefill) => self.on_prefill(event)?,
+                () = lost(&mut self.chosen.prefill) => return self.prefill_lost(),
                 () = sleep_until(self.deadline.into()) => {
                     return Err((self.overdue(), Vec::new()));
                 }
@@ -279,7 +309,7 @@ impl<'a> Attempt<'a> {
                 return Ok(FinishReason::Cancelled);
             }
         }
-        self.progress.order.finish().map_err(|gap| (lost(gap), Vec::new()))?;
+        self.progress.order.finish().map_err(|gap| (missing(gap), Vec::new()))?;
         Ok(reason)
     }
 
@@ -313,6 +343,19 @@ fn overdue() -> RequestError {
     RequestError::new(ErrorCode::DeadlineExceeded, "the request ran into its deadline")
 }
 
+/// Returns when the worker of a leg is lost; never, when there is no leg.
+async fn lost(target: &mut Option<Target<'_>>) {
+    match target {
+        Some(target) => target.lost.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn silent() -> RequestError {
+    let message = "a worker has stopped answering while it worked on this request; send it again";
+    RequestError::new(ErrorCode::WorkerLost, message)
+}
+
 /// The leg's next event; never, when there is no leg.
 async fn next(leg: &mut Option<Leg>) -> Result<LegEvent, RequestError> {
     match leg {
@@ -321,7 +364,7 @@ async fn next(leg: &mut Option<Leg>) -> Result<LegEvent, RequestError> {
     }
 }
 
-fn lost(gap: Gap) -> RequestError {
+fn missing(gap: Gap) -> RequestError {
     let message = format!("token {} of the answer was lost between the workers", gap.missing);
     RequestError::new(ErrorCode::WorkerLost, message)
 }
