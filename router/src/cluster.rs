@@ -13,6 +13,7 @@ pub(crate) use explain::Explained;
 pub(crate) use lost::Lost;
 pub(crate) use view::Counts;
 
+use crate::budget::RetryBudget;
 use crate::metrics::RouterMetrics;
 use crate::model::ServedModel;
 use crate::request::AnswerRequest;
@@ -29,12 +30,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::time::timeout_at;
 use tonic::Status;
 use tonic::transport::Channel;
 use waiting::{Place, WaitingRoom};
 
 /// Blocks of workers that have not joined yet: what the engine uses on CPU.
 const DEFAULT_BLOCK_SIZE: u32 = 16;
+
+/// How often an answer that waits for workers to come back looks for one.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The floor of the retry budget is for so long.
+const BUDGET_WINDOW: Duration = Duration::from_secs(60);
 
 /// Who a worker is: name and incarnation. The slot is its place in the router's tables, free for others once it has left.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +71,11 @@ impl Excluded {
         if let Err(at) = self.failed.binary_search(&worker) {
             self.failed.insert(at, worker);
         }
+    }
+
+    /// Lets those that have failed the request run it again; whether there were any.
+    pub(crate) fn forgive(&mut self) -> bool {
+        !std::mem::take(&mut self.failed).is_empty()
     }
 
     /// Part of the answer is delivered: the rest must come from workers that compute in the same way.
@@ -165,6 +177,7 @@ pub(crate) struct Cluster {
     max_wait: Duration,
     /// The longest silence of a worker that is there.
     worker_timeout: Duration,
+    budget: Mutex<RetryBudget>,
     queue_order: estafette_routing::QueueOrder,
     /// The waiting room's clock counts from here.
     started: Instant,
@@ -172,7 +185,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(model: &ServedModel, settings: &RouterSettings, seed: u64) -> Self {
-        let admission = &settings.admission;
+        let (admission, now) = (&settings.admission, Instant::now());
         let order = match admission.queue_order {
             QueueOrder::Fcfs => estafette_routing::QueueOrder::Fcfs,
             QueueOrder::ShortestWork => estafette_routing::QueueOrder::ShortestWork,
@@ -191,8 +204,9 @@ impl Cluster {
             },
             max_wait: admission.max_wait,
             worker_timeout: settings.worker_timeout,
+            budget: Mutex::new(RetryBudget::new(admission.retry_budget, BUDGET_WINDOW, now)),
             queue_order: order,
-            started: Instant::now(),
+            started: now,
         }
     }
 
@@ -202,6 +216,11 @@ impl Cluster {
 
     pub(crate) fn metrics(&self) -> &RouterMetrics {
         &self.metrics
+    }
+
+    /// What may still be repaired.
+    pub(crate) fn budget(&self) -> MutexGuard<'_, RetryBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes whenever the cluster becomes able or unable to answer.
@@ -300,6 +319,19 @@ impl Cluster {
     /// Workers that can be chosen.
     pub(crate) fn counts(&self) -> Counts {
         self.lock().counts()
+    }
+
+    /// The longest that a request waits.
+    pub(crate) fn max_wait(&self) -> Duration {
+        self.max_wait
+    }
+
+    /// Waits a moment, or longer when nobody is there who could answer; false when that is not before `until`.
+    pub(crate) async fn changed(&self, until: Instant) -> bool {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let mut ready = self.ready.subscribe();
+        timeout_at(until.into(), ready.wait_for(|ready| *ready)).await.is_ok()
+            && Instant::now() < until
     }
 
     fn update_ready(&self) {

@@ -8,26 +8,28 @@
 mod attempt;
 mod fault;
 mod order;
+mod tries;
 mod usage;
 mod work;
 
-use crate::cluster::{Cluster, Excluded};
+use crate::cluster::{Chosen, Cluster, Excluded};
 use crate::error::RequestError;
+use crate::metrics::RouterMetrics;
 use crate::request::AnswerRequest;
 use attempt::{Attempt, Outcome, Progress};
 use estafette_proto::v1;
 use estafette_types::{ErrorCode, FinishReason, Usage};
-use fault::Fault;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::Instrument;
 use tracing::field::Empty;
+use tries::Tries;
 use usage::Spent;
 use work::{Leaves, Work, Worked};
 
@@ -35,8 +37,6 @@ use work::{Leaves, Work, Worked};
 const EVENT_QUEUE: usize = 64;
 /// A client that does not read may take this long to take the last event.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often a request is sent to other workers when the first ones fail.
-const ATTEMPTS: usize = 3;
 
 /// What a generation says.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,11 +205,11 @@ async fn attempts(
     client: &mut Client,
 ) -> Result<GenerationEvent, RequestError> {
     let mut excluded = Excluded::default();
-    let mut last_error = None;
+    let mut first_error = None;
     let mut progress = Progress::new(request);
-    let mut spent = Spent::default();
-    for attempt in 0..ATTEMPTS {
-        let begun = attempt > 0 || client.turn.is_later();
+    let (mut spent, mut tries) = (Spent::default(), Tries::default());
+    cluster.budget().deposit(Instant::now());
+    loop {
         let placed = tokio::select! {
             biased;
             // Whoever has read enough of an interrupted answer has it whole.
@@ -218,12 +218,12 @@ async fn attempts(
                 let (reason, usage) = (FinishReason::Cancelled, spent.bill());
                 return whole.then_some(GenerationEvent::Finished { reason, usage }).ok_or_else(gone);
             }
-            placed = placed(cluster.place(request, &excluded, begun), &client.leaves) => placed,
+            placed = placed(place(cluster, request, &mut excluded, tries, &client.turn), &client.leaves) => placed,
         };
         let chosen = match placed {
             Ok(chosen) => chosen,
             // Nobody else is left: what went wrong first says more.
-            Err(error) => return Err(last_error.unwrap_or(error)),
+            Err(error) => return Err(first_error.unwrap_or(error)),
         };
         let numerics_id = Arc::clone(&chosen.numerics_id);
         let attempt = Attempt::new(cluster, request, chosen, progress);
@@ -239,27 +239,44 @@ async fn attempts(
                 if let Some(reason) = request.is_complete() {
                     return Ok(GenerationEvent::Finished { reason, usage: spent.bill() });
                 }
-                if !may_be_mended(&error, &faults) {
-                    return Err(error);
+                let withdraw = || cluster.budget().withdraw(Instant::now());
+                if !tries.again(&error, &faults, withdraw) {
+                    return Err(first_error.unwrap_or(error));
                 }
-                tracing::debug!(request = %request.id, %error, output = request.output.len(), "tried elsewhere");
-                cluster.metrics().retries.increment(1);
+                tracing::debug!(request = %request.id, %error, output = request.output.len(), "it goes on elsewhere");
+                RouterMetrics::retried(error.code);
                 faults.into_iter().for_each(|fault| fault.settle(cluster, &mut excluded));
                 if !request.output.is_empty() {
                     excluded.keep_to(numerics_id);
                 }
                 progress = reached.next(request);
-                last_error = Some(error);
+                first_error.get_or_insert(error);
             }
         }
     }
-    Err(last_error
-        .unwrap_or_else(|| RequestError::new(ErrorCode::NoWorker, "no worker is left to try")))
 }
 
-/// Whether other workers may do what these have not.
-fn may_be_mended(error: &RequestError, faults: &[Fault]) -> bool {
-    !faults.is_empty() && error.code.is_retryable() && error.code != ErrorCode::DeadlineExceeded
+/// A place for the answer. One that has begun does not end because nobody is there at the moment: workers come back.
+async fn place<'a>(
+    cluster: &'a Cluster,
+    request: &AnswerRequest,
+    excluded: &mut Excluded,
+    tries: Tries,
+    turn: &Turn,
+) -> Result<Chosen<'a>, RequestError> {
+    let begun = tries.any() || turn.is_later();
+    let until = request.deadline.min(Instant::now() + cluster.max_wait());
+    loop {
+        match cluster.place(request, excluded, begun).await {
+            Err(error) if error.code == ErrorCode::NoWorker && tries.any() => {
+                // Those that have failed it before are better than nobody.
+                if !excluded.forgive() && !cluster.changed(until).await {
+                    return Err(error);
+                }
+            }
+            placed => return placed,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 
 mod answer;
 mod app;
+mod budget;
 mod cluster;
 mod error;
 mod follow;

@@ -182,6 +182,7 @@ fn router_flags(args: &UpArgs) -> Vec<String> {
         format!("--max-wait={}ms", admission.max_wait.as_millis()),
         format!("--queue-order={}", children::flag_value(&admission.queue_order)),
         format!("--request-timeout={}ms", admission.request_timeout.as_millis()),
+        format!("--retry-budget={}", admission.retry_budget),
     ];
     flags.extend(args.model.as_ref().map(|m| format!("--model={}", m.display())));
     flags.extend(args.served_model_name.as_ref().map(|n| format!("--served-model-name={n}")));

@@ -34,6 +34,10 @@ pub struct Admission {
     /// The longest a request may take.
     #[arg(long, default_value = "10min", value_parser = parse_duration)]
     pub request_timeout: Duration,
+    /// How many answers may be repaired in a minute when workers fail, besides one in five of those that start. When that is
+    /// spent, clients get the workers' error.
+    #[arg(long, default_value_t = 256)]
+    pub retry_budget: u32,
 }
 
 /// Workers speak each second, and may be late once.

@@ -24,6 +24,7 @@ pub(crate) fn cluster() -> Arc<Cluster> {
         default_shape: Shape { block_size: 16, max_model_len: 1000 },
         max_wait: PATIENCE,
         worker_timeout: Duration::from_secs(2),
+        budget: Mutex::new(RetryBudget::new(1, PATIENCE, Instant::now())),
         queue_order: QueueOrder::Fcfs,
         started: Instant::now(),
     })
