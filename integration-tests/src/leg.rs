@@ -99,6 +99,8 @@ pub struct LegAnswer {
     pub reason: v1::FinishReason,
     /// What the worker did.
     pub usage: Usage,
+    /// The worker leaves, so the answer is not complete.
+    pub leaving: bool,
 }
 
 impl Leg {
@@ -130,6 +132,7 @@ impl Leg {
             Some(run_event::Event::Finished(finished)) => Ok(Some(LegAnswer {
                 tokens: std::mem::take(&mut self.tokens),
                 reason: finished.reason(),
+                leaving: finished.leaving,
                 usage: finished.usage.map(Usage::from).expect("a count"),
             })),
             None => Err(Status::unavailable("the stream ended before the answer did")),

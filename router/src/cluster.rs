@@ -5,12 +5,14 @@
 
 mod explain;
 mod lost;
+mod named;
 mod registry;
 mod view;
 mod waiting;
 
 pub(crate) use explain::Explained;
 pub(crate) use lost::Lost;
+pub(crate) use named::Named;
 pub(crate) use view::Counts;
 
 use crate::budget::RetryBudget;

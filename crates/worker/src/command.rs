@@ -24,7 +24,7 @@ pub enum Command<T> {
     Subscribe(mpsc::Sender<Result<v1::StateUpdate, Status>>),
     /// Take no new work, finish what runs.
     Drain,
-    /// The grace is over: end what still runs.
+    /// The grace is over: what still runs goes on elsewhere.
     Stop,
     /// The transport of KV blocks reports.
     Transport(T),

@@ -31,6 +31,8 @@ pub(crate) struct WorkerService<T> {
     identity: Arc<Identity>,
     commands: CommandSender<T>,
     pulse: Pulse,
+    /// Takes one wish to drain, with its grace.
+    drains: mpsc::Sender<Duration>,
     next_sequence: Arc<AtomicU64>,
 }
 
@@ -40,14 +42,20 @@ impl<T> Clone for WorkerService<T> {
             identity: Arc::clone(&self.identity),
             commands: self.commands.clone(),
             pulse: self.pulse.clone(),
+            drains: self.drains.clone(),
             next_sequence: Arc::clone(&self.next_sequence),
         }
     }
 }
 
 impl<T: Send + 'static> WorkerService<T> {
-    pub(crate) fn new(identity: Arc<Identity>, commands: CommandSender<T>, pulse: Pulse) -> Self {
-        Self { identity, commands, pulse, next_sequence: Arc::new(AtomicU64::new(1)) }
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        commands: CommandSender<T>,
+        pulse: Pulse,
+        drains: mpsc::Sender<Duration>,
+    ) -> Self {
+        Self { identity, commands, pulse, drains, next_sequence: Arc::new(AtomicU64::new(1)) }
     }
 
     pub(crate) fn identity(&self) -> Arc<Identity> {
@@ -177,6 +185,16 @@ impl<T: Send + 'static> v1::worker_server::Worker for WorkerService<T> {
             event
         });
         Ok(Response::new(Box::pin(answer)))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainReply>, Status> {
+        let grace = Duration::from_millis(request.into_inner().grace_ms).min(LEG_TIMEOUT_MAX);
+        // A second wish changes nothing.
+        drop(self.drains.try_send(grace));
+        Ok(Response::new(v1::DrainReply {}))
     }
 }
 

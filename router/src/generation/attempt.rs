@@ -244,9 +244,10 @@ impl<'a> Attempt<'a> {
                 self.progress.order.push(token).map_err(|gap| blame(missing(gap), &target.worker))
             }
             Ok(LegEvent::Finished(finished)) => {
+                let error = (!self.prefilled).then(|| broken_off(&finished));
                 self.usage.prefill = finished.usage.map(Usage::from);
                 self.prefill = None;
-                Ok(())
+                error.map_or(Ok(()), |error| Err(blame(error, &target.worker)))
             }
             Err(error) if !self.prefilled => Err(blame(error, &target.worker)),
             Err(error) => {
@@ -279,8 +280,7 @@ impl<'a> Attempt<'a> {
                 self.usage.decode = finished.usage.map(Usage::from);
                 self.decode = None;
                 if reason == FinishReason::Cancelled {
-                    let error = "the worker ended the answer before it was complete";
-                    return Err(blame(RequestError::new(ErrorCode::WorkerLost, error), worker));
+                    return Err(blame(broken_off(&finished), worker));
                 }
                 Ok(Some(reason))
             }
@@ -349,6 +349,15 @@ async fn lost(target: &mut Option<Target<'_>>) {
         Some(target) => target.lost.wait().await,
         None => std::future::pending().await,
     }
+}
+
+/// Why a worker has ended a leg before it was complete.
+fn broken_off(finished: &v1::Finished) -> RequestError {
+    if finished.leaving {
+        return RequestError::new(ErrorCode::Draining, "the worker leaves");
+    }
+    let error = "the worker ended the answer before it was complete";
+    RequestError::new(ErrorCode::WorkerLost, error)
 }
 
 fn silent() -> RequestError {
