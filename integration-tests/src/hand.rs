@@ -4,7 +4,9 @@ use crate::cluster::{free_addresses, run, send};
 use crate::eventually;
 use crate::http::Http;
 use crate::process::Part;
+use crate::stream::{Running, Whole};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::process::Output;
 
 /// A running router, and where it is.
@@ -55,11 +57,17 @@ impl HandMade {
 
     /// Starts a worker: `prefill` or `decode`, a dash, and anything.
     pub fn worker(&self, id: &str) -> Part {
+        self.worker_with(id, &[])
+    }
+
+    /// The same with more flags.
+    pub fn worker_with(&self, id: &str, flags: &[&str]) -> Part {
         let role = id.split('-').next().unwrap();
         let command = format!("{role}-worker");
-        let flags = [&command, "--id", id, "--router", &self.grpc_address, "--threads", "1"];
-        let more = self.worker_flags.iter().map(String::as_str);
-        Part::start(&flags.into_iter().chain(more).collect::<Vec<_>>())
+        let own = [&*command, "--id", id, "--router", &self.grpc_address, "--threads", "1"];
+        let usual = self.worker_flags.iter().map(String::as_str);
+        let flags = own.into_iter().chain(usual).chain(flags.iter().copied());
+        Part::start(&flags.collect::<Vec<_>>())
     }
 
     /// Starts workers and waits until all can be chosen, together with `there` that could before.
@@ -73,6 +81,25 @@ impl HandMade {
     pub fn wait_for_workers(&self, count: u64) {
         let there = || self.metric("estafette_workers", &[]) == count;
         assert!(eventually(there), "there are not {count} workers in time");
+    }
+
+    /// Asks for a streamed chat answer.
+    pub fn stream(&self, body: &Value) -> Running {
+        Running::new(self.http.stream("/v1/chat/completions", body))
+    }
+
+    /// A streamed chat answer, read to its end.
+    pub fn answer(&self, body: &Value) -> Whole {
+        self.stream(body).whole()
+    }
+
+    /// Several at once.
+    pub fn answers(&self, bodies: &[Value]) -> Vec<Whole> {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> =
+                bodies.iter().map(|body| scope.spawn(|| self.answer(body))).collect();
+            asked.into_iter().map(|answer| answer.join().unwrap()).collect()
+        })
     }
 
     /// The sum of a metric's values over the lines that contain all of `labels`.

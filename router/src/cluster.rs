@@ -11,7 +11,7 @@ mod view;
 mod waiting;
 
 pub(crate) use explain::Explained;
-pub(crate) use lost::Lost;
+pub(crate) use lost::{Fate, Lost};
 pub(crate) use named::Named;
 pub(crate) use view::Counts;
 

@@ -29,7 +29,9 @@ pub(crate) async fn follow(cluster: &Cluster, worker: &WorkerKey) -> String {
         let mut stream = StateStream::default();
         let ended = stream.run(cluster, worker, channel.clone()).await;
         if ended.means_lost() {
-            tracing::warn!(worker = %worker, why = %ended, "a worker is taken for lost");
+            if stream.synced {
+                tracing::warn!(worker = %worker, why = %ended, "a worker is taken for lost");
+            }
             cluster.lost(worker);
         }
         cluster.unsynced(worker);

@@ -193,7 +193,7 @@ impl<T: Send + 'static> v1::worker_server::Worker for WorkerService<T> {
     ) -> Result<Response<v1::DrainReply>, Status> {
         let grace = Duration::from_millis(request.into_inner().grace_ms).min(LEG_TIMEOUT_MAX);
         // A second wish changes nothing.
-        drop(self.drains.try_send(grace));
+        let _ = self.drains.try_send(grace);
         Ok(Response::new(v1::DrainReply {}))
     }
 }

@@ -10,6 +10,7 @@
 mod bad_input;
 mod counts;
 mod disconnect;
+mod drain;
 mod grpc;
 mod lessons;
 mod openai_client;
@@ -17,6 +18,8 @@ mod repair;
 mod resume;
 mod same_tokens;
 mod serving;
+mod soak;
+mod stalls;
 mod startup;
 mod waiting;
 

@@ -9,13 +9,24 @@ const SLOWER: f64 = 10.0;
 /// The same when the expectation is a guess: the first step of a slow machine is no crash.
 const SLOWER_THAN_GUESSED: f64 = 100.0;
 
-/// Tells all that wait for one worker that it is lost; it may be back later, for others.
+/// What has become of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is there.
+    Lives,
+    /// It does nothing, and those that talk to it cannot know. It may be back later, for others.
+    Silent,
+    /// It has left, and not in order: its connections are closed, or will be.
+    Gone,
+}
+
+/// Tells all that wait for one worker that it is lost.
 #[derive(Debug)]
-pub(super) struct Loss(watch::Sender<()>);
+pub(super) struct Loss(watch::Sender<Fate>);
 
 impl Loss {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(()))
+        Self(watch::Sender::new(Fate::Lives))
     }
 
     /// Hears of losses from now on.
@@ -23,21 +34,22 @@ impl Loss {
         Lost(self.0.subscribe())
     }
 
-    pub(super) fn tell(&self) {
-        self.0.send_replace(());
+    pub(super) fn tell(&self, fate: Fate) {
+        self.0.send_replace(fate);
     }
 }
 
 /// Hears when a worker is lost.
 #[derive(Debug)]
-pub(crate) struct Lost(watch::Receiver<()>);
+pub(crate) struct Lost(watch::Receiver<Fate>);
 
 impl Lost {
     /// Returns when the worker is lost, and never when it leaves in order.
-    pub(crate) async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) -> Fate {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
+        *self.0.borrow_and_update()
     }
 
     /// Returns when the worker is no member any more.
@@ -67,7 +79,7 @@ impl Cluster {
     /// The worker does nothing any more: what it was doing is to be done elsewhere.
     pub(crate) fn lost(&self, worker: &WorkerKey) {
         if let Some(member) = self.lock().member(worker) {
-            member.loss.tell();
+            member.loss.tell(Fate::Silent);
         }
     }
 }

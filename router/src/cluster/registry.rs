@@ -1,6 +1,6 @@
 //! The tables behind the lock.
 
-use super::lost::{Loss, Lost};
+use super::lost::{Fate, Loss, Lost};
 use super::waiting::{Place as Seat, WaitingRoom};
 use super::{Excluded, Shape, WorkerKey};
 use crate::worker_client::channel;
@@ -219,7 +219,7 @@ impl Registry {
     pub(super) fn leave(&mut self, worker: &WorkerKey) {
         if let Some(member) = self.member(worker) {
             if !self.fleet.worker(worker.slot).is_some_and(FleetWorker::is_draining) {
-                member.loss.tell();
+                member.loss.tell(Fate::Gone);
             }
             self.fleet.leave(worker.slot);
             self.places[worker.slot as usize] = Place::Leaving(worker.clone());

@@ -4,7 +4,7 @@ use super::Client;
 use super::fault::{Blame, Fault, blame, blame_each};
 use super::order::{Gap, Order};
 use super::usage::LegUsage;
-use crate::cluster::{Chosen, Cluster, Target};
+use crate::cluster::{Chosen, Cluster, Fate, Target};
 use crate::error::RequestError;
 use crate::request::AnswerRequest;
 use crate::worker_client::{Leg, LegEvent};
@@ -63,7 +63,7 @@ enum Seen {
     Overdue,
     Prefill(Result<LegEvent, RequestError>),
     Decode(Result<LegEvent, RequestError>),
-    PrefillLost,
+    PrefillLost(Fate),
     DecodeLost,
 }
 
@@ -134,7 +134,7 @@ impl<'a> Attempt<'a> {
             tokio::select! {
                 biased;
                 leg = Leg::start(target.channel.clone(), start) => leg,
-                () = target.lost.wait() => Err(silent()),
+                _ = target.lost.wait() => Err(silent()),
             }
         };
         let id = || transfer.to_bytes().to_vec().into();
@@ -180,15 +180,15 @@ impl<'a> Attempt<'a> {
                 _ = &mut client.stop => Seen::Stopped,
                 event = next(&mut self.prefill) => Seen::Prefill(event),
                 event = next(&mut self.decode) => Seen::Decode(event),
-                () = lost(&mut self.chosen.prefill), if !self.decoding => Seen::PrefillLost,
-                () = self.chosen.decode.lost.wait() => Seen::DecodeLost,
+                fate = lost(&mut self.chosen.prefill), if !self.decoding => Seen::PrefillLost(fate),
+                _ = self.chosen.decode.lost.wait() => Seen::DecodeLost,
                 () = &mut overdue => Seen::Overdue,
             };
             match seen {
                 Seen::Stopped => return Ok(FinishReason::Cancelled),
                 Seen::Overdue => return Err((self.overdue(), Vec::new())),
                 Seen::Prefill(event) => self.on_prefill(event)?,
-                Seen::PrefillLost => return self.prefill_lost(),
+                Seen::PrefillLost(fate) => self.prefill_lost(fate)?,
                 Seen::DecodeLost => {
                     // Its last word would never come.
                     self.decode = None;
@@ -225,13 +225,17 @@ impl<'a> Attempt<'a> {
         Ok(true)
     }
 
-    /// The prefill worker is silent. Whether it had handed everything over is not known, and the decode worker cannot tell a
-    /// silent sender from a slow one: both start again, elsewhere or from what the decode worker has cached.
-    fn prefill_lost(&mut self) -> Result<FinishReason, Blame> {
+    /// The prefill worker is lost before the decode worker has said anything. When it is gone, its connections say so. When it
+    /// is silent, a decode worker that waits for its blocks cannot tell it from a slow one, and whether it had them all is not
+    /// known here: both start again, elsewhere or from what the decode worker has cached.
+    fn prefill_lost(&mut self, fate: Fate) -> Result<(), Blame> {
+        if fate != Fate::Silent && self.prefilled {
+            return Ok(());
+        }
         self.prefill = None;
         match &self.chosen.prefill {
             Some(target) => Err(blame(silent(), &target.worker)),
-            None => Err((silent(), Vec::new())),
+            None => Ok(()),
         }
     }
 
@@ -300,7 +304,7 @@ impl<'a> Attempt<'a> {
             tokio::select! {
                 _ = &mut client.stop => return Ok(FinishReason::Cancelled),
                 event = next(&mut self.prefill) => self.on_prefill(event)?,
-                () = lost(&mut self.chosen.prefill) => return self.prefill_lost(),
+                fate = lost(&mut self.chosen.prefill) => self.prefill_lost(fate)?,
                 () = sleep_until(self.deadline.into()) => {
                     return Err((self.overdue(), Vec::new()));
                 }
@@ -344,7 +348,7 @@ fn overdue() -> RequestError {
 }
 
 /// Returns when the worker of a leg is lost; never, when there is no leg.
-async fn lost(target: &mut Option<Target<'_>>) {
+async fn lost(target: &mut Option<Target<'_>>) -> Fate {
     match target {
         Some(target) => target.lost.wait().await,
         None => std::future::pending().await,

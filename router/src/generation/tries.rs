@@ -5,7 +5,7 @@ use crate::error::RequestError;
 use estafette_types::ErrorCode;
 
 /// How often an answer is repaired when workers fail it.
-const REPAIRS_MAX: u32 = 2;
+const REPAIRS_MAX: u32 = 4;
 /// How often it moves because its worker leaves in order: nobody failed, and each worker leaves once.
 const MOVES_MAX: u32 = 32;
 

@@ -1,3 +1,4 @@
+use super::Fate;
 use crate::cluster::Excluded;
 use crate::cluster::tests::{cluster, join, request};
 use estafette_types::LoadRecord;
@@ -13,7 +14,7 @@ async fn who_waits_for_a_worker_hears_that_it_is_lost_and_who_comes_later_does_n
     let choose = || cluster.choose(&request(20), &Excluded::default(), None).unwrap();
     let mut before = choose();
     cluster.lost(&worker);
-    before.decode.lost.wait().await;
+    assert_eq!(before.decode.lost.wait().await, Fate::Silent);
     drop(before);
     // It is back.
     let mut after = choose();
