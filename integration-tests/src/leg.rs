@@ -18,6 +18,8 @@ use tonic::{Status, Streaming};
 pub struct TestRequest {
     /// Token ids.
     pub prompt: Vec<u32>,
+    /// The beginning of the answer, from elsewhere.
+    pub output: Vec<u32>,
     /// How tokens are chosen.
     pub params: SamplingParams,
     /// The longest answer.
@@ -30,7 +32,7 @@ impl TestRequest {
     /// Greedy, with log-probabilities, never ended by a stop token.
     pub fn greedy(prompt: Vec<u32>, max_tokens: u32) -> Self {
         let params = SamplingParams { logprobs: Some(2), ..SamplingParams::greedy() };
-        Self { prompt, params, max_tokens, timeout: PATIENCE }
+        Self { prompt, output: Vec::new(), params, max_tokens, timeout: PATIENCE }
     }
 
     /// With every part of the sampler at work.
@@ -55,12 +57,20 @@ impl TestRequest {
         Self { timeout, ..self }
     }
 
+    /// The same, when the client has `tokens` already.
+    #[must_use]
+    pub fn after(self, tokens: &[v1::Token]) -> Self {
+        Self { output: tokens.iter().map(|token| token.id).collect(), ..self }
+    }
+
     /// As sent to a worker with this model.
     pub fn to_wire(&self, model_digest: &[u8], leg: run_start::Leg) -> v1::RunStart {
+        let given = [&self.prompt[..], &self.output].concat();
         v1::RunStart {
             request_id: vec![0; 16].into(),
             prompt: self.prompt.clone(),
-            block_hashes: hashes_to_bytes(&hashes(model_digest, &self.prompt)),
+            output: self.output.clone(),
+            block_hashes: hashes_to_bytes(&hashes(model_digest, &given)),
             sampling: Some(v1::Sampling::from(&self.params)),
             max_tokens: self.max_tokens,
             stop_token_ids: Vec::new(),
@@ -89,6 +99,8 @@ pub struct LegAnswer {
     pub reason: v1::FinishReason,
     /// What the worker did.
     pub usage: Usage,
+    /// The worker leaves, so the answer is not complete.
+    pub leaving: bool,
 }
 
 impl Leg {
@@ -120,6 +132,7 @@ impl Leg {
             Some(run_event::Event::Finished(finished)) => Ok(Some(LegAnswer {
                 tokens: std::mem::take(&mut self.tokens),
                 reason: finished.reason(),
+                leaving: finished.leaving,
                 usage: finished.usage.map(Usage::from).expect("a count"),
             })),
             None => Err(Status::unavailable("the stream ended before the answer did")),

@@ -8,14 +8,18 @@
     reason = "a test's helper fails the test"
 )]
 
+pub mod chat;
 pub mod cluster;
+pub mod hand;
 pub mod http;
 pub mod leg;
 pub mod membership;
 pub mod model;
 pub mod process;
+pub mod soak;
 pub mod state;
 pub mod story;
+pub mod stream;
 pub mod worker;
 
 use std::time::{Duration, Instant};

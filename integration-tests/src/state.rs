@@ -54,6 +54,7 @@ impl StateView {
         match update.body.expect("a body") {
             state_update::Body::Snapshot(chunk) => self.take_chunk(&chunk),
             state_update::Body::Delta(delta) => self.take_delta(&delta),
+            state_update::Body::Tick(_) => {}
         }
         true
     }

@@ -4,17 +4,22 @@
 //! (its load record and the receipts of what was just sent). Nothing waits while it is held.
 
 mod explain;
+mod lost;
+mod named;
 mod registry;
 mod view;
 mod waiting;
 
 pub(crate) use explain::Explained;
+pub(crate) use lost::{Fate, Lost};
+pub(crate) use named::Named;
 pub(crate) use view::Counts;
 
+use crate::budget::RetryBudget;
 use crate::metrics::RouterMetrics;
 use crate::model::ServedModel;
 use crate::request::AnswerRequest;
-use estafette_config::{Admission, QueueOrder};
+use estafette_config::{QueueOrder, RouterSettings};
 use estafette_kv_index::{KvIndex, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{Choice, Decision, NoChoice, Receipt, Request};
@@ -27,12 +32,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::time::timeout_at;
 use tonic::Status;
 use tonic::transport::Channel;
 use waiting::{Place, WaitingRoom};
 
 /// Blocks of workers that have not joined yet: what the engine uses on CPU.
 const DEFAULT_BLOCK_SIZE: u32 = 16;
+
+/// How often an answer that waits for workers to come back looks for one.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The floor of the retry budget is for so long.
+const BUDGET_WINDOW: Duration = Duration::from_secs(60);
 
 /// Who a worker is: name and incarnation. The slot is its place in the router's tables, free for others once it has left.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +75,11 @@ impl Excluded {
         }
     }
 
+    /// Lets those that have failed the request run it again; whether there were any.
+    pub(crate) fn forgive(&mut self) -> bool {
+        !std::mem::take(&mut self.failed).is_empty()
+    }
+
     /// Part of the answer is delivered: the rest must come from workers that compute in the same way.
     pub(crate) fn keep_to(&mut self, numerics_id: Arc<str>) {
         self.numerics_id.get_or_insert(numerics_id);
@@ -92,6 +108,8 @@ pub(crate) struct Target<'a> {
     /// Where it takes KV blocks; decode workers only.
     pub(crate) kv: Option<v1::KvEndpoint>,
     pub(crate) booked: Booked<'a>,
+    /// Hears when the worker is lost.
+    pub(crate) lost: Lost,
 }
 
 /// Where a request goes.
@@ -159,13 +177,17 @@ pub(crate) struct Cluster {
     default_shape: Shape,
     /// The longest a request waits for a worker with room.
     max_wait: Duration,
+    /// The longest silence of a worker that is there.
+    worker_timeout: Duration,
+    budget: Mutex<RetryBudget>,
     queue_order: estafette_routing::QueueOrder,
     /// The waiting room's clock counts from here.
     started: Instant,
 }
 
 impl Cluster {
-    pub(crate) fn new(model: &ServedModel, admission: &Admission, seed: u64) -> Self {
+    pub(crate) fn new(model: &ServedModel, settings: &RouterSettings, seed: u64) -> Self {
+        let (admission, now) = (&settings.admission, Instant::now());
         let order = match admission.queue_order {
             QueueOrder::Fcfs => estafette_routing::QueueOrder::Fcfs,
             QueueOrder::ShortestWork => estafette_routing::QueueOrder::ShortestWork,
@@ -183,8 +205,10 @@ impl Cluster {
                 max_model_len: model.context_length,
             },
             max_wait: admission.max_wait,
+            worker_timeout: settings.worker_timeout,
+            budget: Mutex::new(RetryBudget::new(admission.retry_budget, BUDGET_WINDOW, now)),
             queue_order: order,
-            started: Instant::now(),
+            started: now,
         }
     }
 
@@ -194,6 +218,11 @@ impl Cluster {
 
     pub(crate) fn metrics(&self) -> &RouterMetrics {
         &self.metrics
+    }
+
+    /// What may still be repaired.
+    pub(crate) fn budget(&self) -> MutexGuard<'_, RetryBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes whenever the cluster becomes able or unable to answer.
@@ -294,6 +323,19 @@ impl Cluster {
         self.lock().counts()
     }
 
+    /// The longest that a request waits.
+    pub(crate) fn max_wait(&self) -> Duration {
+        self.max_wait
+    }
+
+    /// Waits a moment, or longer when nobody is there who could answer; false when that is not before `until`.
+    pub(crate) async fn changed(&self, until: Instant) -> bool {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let mut ready = self.ready.subscribe();
+        timeout_at(until.into(), ready.wait_for(|ready| *ready)).await.is_ok()
+            && Instant::now() < until
+    }
+
     fn update_ready(&self) {
         // Counted inside, so that of two who come at once the later one has the last word.
         self.ready.send_if_modified(|was| {
@@ -305,8 +347,8 @@ impl Cluster {
     /// The request as the choice sees it.
     fn wanted(&self, request: &AnswerRequest) -> Request {
         Request {
-            prompt_tokens: request.prompt.tokens.len() as u32,
-            max_tokens: request.limits.max_tokens,
+            prompt_tokens: request.given_tokens(),
+            max_tokens: request.limits.max_tokens.saturating_sub(request.output.len() as u32),
             block_size: request.prompt.block_size,
             session: request.session,
         }
@@ -324,7 +366,7 @@ impl Cluster {
             return Err(NoChoice::Saturated);
         }
         // Looked up at each attempt: what was cached when the request came may be gone.
-        let matches = self.index.matches(&request.prompt.hashes);
+        let matches = self.index.matches(&request.hashes);
         let wanted = self.wanted(request);
         let mut registry = self.lock();
         if !registry.may_choose(place) {
@@ -342,10 +384,10 @@ impl Cluster {
         let numerics_id = registry.numerics_id();
         drop(registry);
         RouterMetrics::routed(if prefill.is_some() { "disaggregated" } else { "aggregated" });
-        let target = |(receipt, Address { worker, channel, kv }): (Receipt, Address)| {
+        let target = |(receipt, Address { worker, channel, kv, lost }): (Receipt, Address)| {
             let taken_in = AtomicBool::new(false);
             let booked = Booked { cluster: self, receipt: Some(receipt), taken_in };
-            Target { worker, channel, kv, booked }
+            Target { worker, channel, kv, booked, lost }
         };
         // The choice is among members, under the same lock.
         let target = |booked: Option<_>| booked.map(target).ok_or(NoChoice::NoWorker);
@@ -356,7 +398,7 @@ impl Cluster {
 
     /// The decision that `request` would get now, with every term.
     pub(crate) fn explain(&self, request: &AnswerRequest) -> Explained {
-        let matches = self.index.matches(&request.prompt.hashes);
+        let matches = self.index.matches(&request.hashes);
         self.lock().explain(&self.wanted(request), &matches)
     }
 

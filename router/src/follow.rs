@@ -1,7 +1,12 @@
 //! Follows one worker's state stream: snapshot, then deltas without a gap. After any break the worker is not chosen until
 //! a fresh snapshot is complete.
+//!
+//! A worker says each second that it is there, and for how long its engine has been at what it does now. One that is silent,
+//! or whose engine takes much longer than its longest step should, is lost although its connections are open: whoever waits
+//! for it is told, and it starts anew with its next snapshot.
 
 use crate::cluster::{Cluster, WorkerKey};
+use crate::patience::heard;
 use estafette_proto::v1::worker_state_client::WorkerStateClient;
 use estafette_proto::v1::{self, state_update::Body};
 use estafette_proto::{InvalidMessage, hashes_from_bytes};
@@ -12,8 +17,6 @@ use tonic::transport::Channel;
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
-/// Snapshot chunks must follow each other within this time.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Attempts in a row that fail before the worker is taken for dead although its lease goes on.
 const FAILURES_MAX: u32 = 20;
 
@@ -25,6 +28,12 @@ pub(crate) async fn follow(cluster: &Cluster, worker: &WorkerKey) -> String {
     loop {
         let mut stream = StateStream::default();
         let ended = stream.run(cluster, worker, channel.clone()).await;
+        if ended.means_lost() {
+            if stream.synced {
+                tracing::warn!(worker = %worker, why = %ended, "a worker is taken for lost");
+            }
+            cluster.lost(worker);
+        }
         cluster.unsynced(worker);
         if stream.synced {
             (delay, failures) = (RETRY_DELAY_MIN, 0);
@@ -48,6 +57,17 @@ enum Broken {
     Invalid(#[from] InvalidMessage),
     #[error("{0}")]
     Stream(&'static str),
+    #[error("nothing was heard of it for {:.1} s", .0.as_secs_f64())]
+    Silent(Duration),
+    #[error("its engine has been at one thing for {:.1} s", .0.as_secs_f64())]
+    Hung(Duration),
+}
+
+impl Broken {
+    /// The worker does nothing any more, whatever its connections look like.
+    fn means_lost(&self) -> bool {
+        matches!(self, Self::Silent(_) | Self::Hung(_))
+    }
 }
 
 /// Where one stream is.
@@ -73,18 +93,12 @@ impl StateStream {
         channel: Channel,
     ) -> Result<(), Broken> {
         let mut client = WorkerStateClient::new(channel);
+        let patience = cluster.worker_timeout();
+        let silent = || Broken::Silent(patience);
         let subscribe = client.subscribe(v1::SubscribeRequest {});
-        let late = |_| Broken::Stream("no snapshot came in time");
-        let mut updates =
-            tokio::time::timeout(SNAPSHOT_TIMEOUT, subscribe).await.map_err(late)??.into_inner();
+        let mut updates = heard(subscribe, patience).await.ok_or_else(silent)??.into_inner();
         loop {
-            // Once synced, silence is normal: an idle worker has nothing to say, and the connection's own pings find out
-            // when it is gone.
-            let update = if self.synced {
-                updates.message().await?
-            } else {
-                tokio::time::timeout(SNAPSHOT_TIMEOUT, updates.message()).await.map_err(late)??
-            };
+            let update = heard(updates.message(), patience).await.ok_or_else(silent)??;
             let Some(update) = update else { return Ok(()) };
             self.check(worker, &update)?;
             self.apply(cluster, worker, update.body)?;
@@ -127,6 +141,13 @@ impl StateStream {
                 let events = delta.events()?;
                 let load = LoadRecord::from(delta.load.unwrap_or_default());
                 cluster.delta(worker, &events, load, delta.draining);
+                Ok(())
+            }
+            Some(Body::Tick(tick)) => {
+                let still = Duration::from_millis(tick.still_ms.into());
+                if still > cluster.longest_stillness(worker) {
+                    return Err(Broken::Hung(still));
+                }
                 Ok(())
             }
             Some(Body::Snapshot(_)) => Err(Broken::Stream("a second snapshot")),

@@ -8,11 +8,13 @@
 mod attempt;
 mod fault;
 mod order;
+mod tries;
 mod usage;
 mod work;
 
-use crate::cluster::{Cluster, Excluded};
+use crate::cluster::{Chosen, Cluster, Excluded};
 use crate::error::RequestError;
+use crate::metrics::RouterMetrics;
 use crate::request::AnswerRequest;
 use attempt::{Attempt, Outcome, Progress};
 use estafette_proto::v1;
@@ -21,12 +23,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::Instrument;
 use tracing::field::Empty;
+use tries::Tries;
 use usage::Spent;
 use work::{Leaves, Work, Worked};
 
@@ -34,8 +37,6 @@ use work::{Leaves, Work, Worked};
 const EVENT_QUEUE: usize = 64;
 /// A client that does not read may take this long to take the last event.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often a request is sent to other workers when the first ones fail.
-const ATTEMPTS: usize = 3;
 
 /// What a generation says.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,11 +169,11 @@ impl Client {
     }
 }
 
-async fn drive(cluster: Arc<Cluster>, request: AnswerRequest, mut client: Client) {
+async fn drive(cluster: Arc<Cluster>, mut request: AnswerRequest, mut client: Client) {
     let last = tokio::select! {
         biased;
         _ = &mut client.stop => Err(gone()),
-        () = client.turn.come() => attempts(&cluster, &request, &mut client).await,
+        () = client.turn.come() => attempts(&cluster, &mut request, &mut client).await,
     };
     if let Err(error) = &last {
         tracing::debug!(request = %request.id, %error, "no answer");
@@ -200,29 +201,29 @@ fn gone() -> RequestError {
 
 async fn attempts(
     cluster: &Cluster,
-    request: &AnswerRequest,
+    request: &mut AnswerRequest,
     client: &mut Client,
 ) -> Result<GenerationEvent, RequestError> {
     let mut excluded = Excluded::default();
-    let mut last_error = None;
+    let mut first_error = None;
     let mut progress = Progress::new(request);
-    let mut spent = Spent::default();
-    for attempt in 0..ATTEMPTS {
-        let begun = attempt > 0 || client.turn.is_later();
+    let (mut spent, mut tries) = (Spent::default(), Tries::default());
+    cluster.budget().deposit(Instant::now());
+    loop {
         let placed = tokio::select! {
             biased;
             // Whoever has read enough of an interrupted answer has it whole.
             _ = &mut client.stop => {
-                let whole = progress.order.delivered() > 0;
+                let whole = !request.output.is_empty();
                 let (reason, usage) = (FinishReason::Cancelled, spent.bill());
                 return whole.then_some(GenerationEvent::Finished { reason, usage }).ok_or_else(gone);
             }
-            placed = placed(cluster.place(request, &excluded, begun), &client.leaves) => placed,
+            placed = placed(place(cluster, request, &mut excluded, tries, &client.turn), &client.leaves) => placed,
         };
         let chosen = match placed {
             Ok(chosen) => chosen,
             // Nobody else is left: what went wrong first says more.
-            Err(error) => return Err(last_error.unwrap_or(error)),
+            Err(error) => return Err(first_error.unwrap_or(error)),
         };
         let numerics_id = Arc::clone(&chosen.numerics_id);
         let attempt = Attempt::new(cluster, request, chosen, progress);
@@ -231,25 +232,51 @@ async fn attempts(
                 let usage = spent.bill_with(usage);
                 return Ok(GenerationEvent::Finished { reason, usage });
             }
-            Outcome::Failed { error, faults, progress: reached, done, billed }
-                if !faults.is_empty()
-                    && error.code.is_retryable()
-                    && error.code != ErrorCode::DeadlineExceeded =>
-            {
-                cluster.metrics().retries.increment(1);
+            Outcome::Failed { error, faults, progress: reached, done, billed } => {
+                let delivered = &reached.delivered;
+                spent.failed(&done, delivered.len() as u64, billed);
+                request.resume(delivered);
+                if let Some(reason) = request.is_complete() {
+                    return Ok(GenerationEvent::Finished { reason, usage: spent.bill() });
+                }
+                let withdraw = || cluster.budget().withdraw(Instant::now());
+                if !tries.again(&error, &faults, withdraw) {
+                    return Err(first_error.unwrap_or(error));
+                }
+                tracing::debug!(request = %request.id, %error, output = request.output.len(), "it goes on elsewhere");
+                RouterMetrics::retried(error.code);
                 faults.into_iter().for_each(|fault| fault.settle(cluster, &mut excluded));
-                if reached.order.delivered() > 0 {
+                if !request.output.is_empty() {
                     excluded.keep_to(numerics_id);
                 }
-                progress = reached.resumed();
-                spent.failed(&done, billed);
-                last_error = Some(error);
+                progress = reached.next(request);
+                first_error.get_or_insert(error);
             }
-            Outcome::Failed { error, .. } => return Err(error),
         }
     }
-    Err(last_error
-        .unwrap_or_else(|| RequestError::new(ErrorCode::NoWorker, "no worker is left to try")))
+}
+
+/// A place for the answer. One that has begun does not end because nobody is there at the moment: workers come back.
+async fn place<'a>(
+    cluster: &'a Cluster,
+    request: &AnswerRequest,
+    excluded: &mut Excluded,
+    tries: Tries,
+    turn: &Turn,
+) -> Result<Chosen<'a>, RequestError> {
+    let begun = tries.any() || turn.is_later();
+    let until = request.deadline.min(Instant::now() + cluster.max_wait());
+    loop {
+        match cluster.place(request, excluded, begun).await {
+            Err(error) if error.code == ErrorCode::NoWorker && tries.any() => {
+                // Those that have failed it before are better than nobody.
+                if !excluded.forgive() && !cluster.changed(until).await {
+                    return Err(error);
+                }
+            }
+            placed => return placed,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! The gRPC API: `estafette.v1.Inference`, and on the same port membership, health and reflection.
+//! The gRPC API: `estafette.v1.Inference`, and on the same port membership, what operators ask and do, health and reflection.
 
+mod operations;
 mod routing;
 
 use crate::answer::{Answer, AnswerPart};
@@ -200,6 +201,8 @@ pub(crate) async fn serve(
     let reporting = tokio::spawn(report_health(reporter, app.cluster.watch()));
     let membership = MembershipService::new(Arc::clone(&app.cluster), leave);
     let max_message = app.max_body;
+    let operations = operations::OperationsService { cluster: Arc::clone(&app.cluster) };
+    let operations = v1::operations_server::OperationsServer::new(operations);
     let routing = routing::RoutingService { app: Arc::clone(&app) };
     let routing =
         v1::routing_server::RoutingServer::new(routing).max_decoding_message_size(max_message);
@@ -211,6 +214,7 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(inference)
         .add_service(routing)
+        .add_service(operations)
         .add_service(v1::membership_server::MembershipServer::new(membership))
         .add_service(health)
         .add_service(reflection)

@@ -13,6 +13,7 @@
 
 mod answer;
 mod app;
+mod budget;
 mod cluster;
 mod error;
 mod follow;
@@ -22,6 +23,7 @@ mod http;
 mod membership;
 mod metrics;
 mod model;
+mod patience;
 mod request;
 mod worker_client;
 
@@ -57,7 +59,7 @@ pub async fn run(
     let exporter = Exporter::install()?;
     let model = ServedModel::load(&settings)?;
     let mut rng = SplitMix64::new(settings.seed.unwrap_or_else(process_seed));
-    let cluster = Arc::new(Cluster::new(&model, &settings.admission, rng.next_u64()));
+    let cluster = Arc::new(Cluster::new(&model, &settings, rng.next_u64()));
     let app = Arc::new(App::new(model, cluster, exporter.clone(), &settings, rng.next_u64()));
     tracing::info!(model = %app.model.name, http = %settings.http, grpc = %settings.grpc, "router");
 

@@ -5,6 +5,7 @@
 
 use crate::cluster::{Cluster, WorkerKey};
 use crate::follow::follow;
+use crate::patience::heard;
 use estafette_proto::v1;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -101,11 +102,11 @@ async fn renew(
         if !is_member {
             return "another one has its name".into();
         }
-        match tokio::time::timeout(LEASE, heartbeats.message()).await {
-            Ok(Ok(Some(_))) => {}
-            Ok(Ok(None)) => return "it left".into(),
-            Ok(Err(status)) => return format!("its connection broke: {}", status.message()),
-            Err(_) => return "its lease ran out".into(),
+        match heard(heartbeats.message(), LEASE).await {
+            Some(Ok(Some(_))) => {}
+            Some(Ok(None)) => return "it left".into(),
+            Some(Err(status)) => return format!("its connection broke: {}", status.message()),
+            None => return "its lease ran out".into(),
         }
     }
 }

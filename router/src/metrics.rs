@@ -1,7 +1,7 @@
 //! The router's metrics: handles that are looked up once.
 
 use estafette_telemetry::catalogue;
-use estafette_types::Usage;
+use estafette_types::{ErrorCode, Usage};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 /// Handles of the metrics that are touched for every request or token.
@@ -11,7 +11,6 @@ pub(crate) struct RouterMetrics {
     pub(crate) waiting: Gauge,
     pub(crate) ttft: Histogram,
     pub(crate) itl: Histogram,
-    pub(crate) retries: Counter,
     tokens: [Counter; 4],
 }
 
@@ -29,7 +28,6 @@ impl RouterMetrics {
             waiting: gauge!(catalogue::REQUESTS_WAITING.name),
             ttft: histogram!(catalogue::TTFT_SECONDS.name),
             itl: histogram!(catalogue::ITL_SECONDS.name),
-            retries: counter!(catalogue::RETRIES.name),
             tokens: [kind("cached"), kind("computed"), kind("recomputed"), kind("generated")],
         }
     }
@@ -40,6 +38,11 @@ impl RouterMetrics {
         for (counter, count) in self.tokens.iter().zip(counts) {
             counter.increment(count);
         }
+    }
+
+    /// An answer goes on with other workers because of an error of this code.
+    pub(crate) fn retried(code: ErrorCode) {
+        counter!(catalogue::RETRIES.name, "code" => code.as_str()).increment(1);
     }
 
     /// A routing decision.

@@ -5,7 +5,8 @@ use crate::error::RequestError;
 use crate::model::ServedModel;
 use estafette_proto::{hashes_to_bytes, v1};
 use estafette_types::{
-    BlockHash, ErrorCode, Limits, RequestId, SamplingParams, SplitMix64, TokenId, block_hashes,
+    BlockHash, ErrorCode, FinishReason, HashSeed, Limits, RequestId, SamplingParams, SplitMix64,
+    TokenId, block_hashes,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub(crate) struct Prompt {
     pub(crate) hashes: Arc<[BlockHash]>,
     /// Tokens of a block, by which it was hashed.
     pub(crate) block_size: u32,
+    /// The parent of the first block.
+    pub(crate) seed: HashSeed,
 }
 
 impl Prompt {
@@ -57,7 +60,12 @@ impl Prompt {
             });
         }
         let hashes = block_hashes(model.seed, &tokens, shape.block_size as usize);
-        Ok(Self { tokens: tokens.into(), hashes: hashes.into(), block_size: shape.block_size })
+        Ok(Self {
+            tokens: tokens.into(),
+            hashes: hashes.into(),
+            block_size: shape.block_size,
+            seed: model.seed,
+        })
     }
 }
 
@@ -84,6 +92,10 @@ pub(crate) struct AnswerOptions {
 pub(crate) struct AnswerRequest {
     pub(crate) id: RequestId,
     pub(crate) prompt: Prompt,
+    /// Tokens that the client has already, from workers that are lost.
+    pub(crate) output: Vec<TokenId>,
+    /// Of the full blocks of prompt and output.
+    pub(crate) hashes: Arc<[BlockHash]>,
     pub(crate) params: SamplingParams,
     pub(crate) limits: Limits,
     pub(crate) stop: Vec<String>,
@@ -118,6 +130,8 @@ impl AnswerRequest {
         stop_token_ids.extend_from_slice(model.tokenizer.stop_token_ids());
         Ok(Self {
             id,
+            output: Vec::new(),
+            hashes: Arc::clone(&prompt.hashes),
             prompt,
             params: options.params,
             limits: Limits { max_tokens, stop_token_ids, ignore_eos: options.ignore_eos },
@@ -141,13 +155,42 @@ impl AnswerRequest {
         choice
     }
 
+    /// Prompt and output.
+    pub(crate) fn given_tokens(&self) -> u32 {
+        (self.prompt.tokens.len() + self.output.len()) as u32
+    }
+
+    /// The answer goes on elsewhere: the client has got `tokens` more.
+    pub(crate) fn resume(&mut self, tokens: &[TokenId]) {
+        self.output.extend_from_slice(tokens);
+        let block_size = self.prompt.block_size as usize;
+        let mut hashes = self.hashes.to_vec();
+        let given = self.prompt.tokens.iter().chain(&self.output);
+        let unhashed: Vec<_> = given.skip(hashes.len() * block_size).copied().collect();
+        // The chain goes on from any block as from the first one.
+        let parent = hashes.last().map_or(self.prompt.seed, |last| HashSeed(*last));
+        hashes.extend(block_hashes(parent, &unhashed, block_size));
+        self.hashes = hashes.into();
+    }
+
+    /// Why the answer needs no more tokens, although no worker has said so.
+    pub(crate) fn is_complete(&self) -> Option<FinishReason> {
+        let Limits { max_tokens, stop_token_ids, ignore_eos } = &self.limits;
+        let last = self.output.last()?;
+        if !ignore_eos && stop_token_ids.contains(last) {
+            return Some(FinishReason::Stop);
+        }
+        (self.output.len() >= *max_tokens as usize).then_some(FinishReason::Length)
+    }
+
     /// As a worker is told, without the leg.
     pub(crate) fn to_start(&self, now: Instant) -> v1::RunStart {
         let left = self.deadline.saturating_duration_since(now).as_millis();
         v1::RunStart {
             request_id: self.id.to_bytes().to_vec().into(),
             prompt: self.prompt.tokens.to_vec(),
-            block_hashes: hashes_to_bytes(&self.prompt.hashes),
+            output: self.output.clone(),
+            block_hashes: hashes_to_bytes(&self.hashes),
             sampling: Some((&self.params).into()),
             max_tokens: self.limits.max_tokens,
             stop_token_ids: self.limits.stop_token_ids.clone(),
@@ -194,3 +237,6 @@ fn check_stops(options: &AnswerOptions) -> Result<(), RequestError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod drain;
 mod process;
 mod pull;
 mod route;
@@ -35,6 +36,8 @@ enum Command {
     PrefillWorker(process::WorkerProcess),
     /// Start a decode worker.
     DecodeWorker(process::WorkerProcess),
+    /// Let a worker leave in order: what runs there finishes, or goes on elsewhere.
+    Drain(drain::DrainArgs),
     /// Ask a running router about its choices.
     #[command(subcommand)]
     Route(route::RouteCommand),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Router(args) => process::exit_code(process::router(args)),
         Command::PrefillWorker(args) => process::exit_code(process::prefill_worker(args)),
         Command::DecodeWorker(args) => process::exit_code(process::decode_worker(args)),
+        Command::Drain(args) => process::exit_code(drain::run(args)),
         Command::Route(command) => process::exit_code(route::run(command)),
         Command::Pull(args) => process::exit_code(pull::run(&args)),
         Command::Bench(args) => process::exit_code(bench::run(args)),

@@ -3,6 +3,9 @@
 //! The parts are this same binary. They run in process groups of their own, so Ctrl-C reaches only this
 //! process, which then stops them in order: the router first, so that nothing new comes in, then the workers.
 //! Their standard input is a pipe from here: if this process is killed, they notice and leave.
+//!
+//! A worker that leaves in order, because somebody drained it, is not missed: the rest goes on without it, and when the
+//! last decode worker has left so does the whole cluster. Any other end of a part, which none should have, ends them all.
 
 mod children;
 mod ready;
@@ -140,7 +143,14 @@ async fn supervise(args: UpArgs) -> Result<()> {
     let mut children = Children::default();
     let serving = async {
         announce(&args, &start(&args, &program, &mut children).await?);
-        Err(children.first_to_end().await)
+        while children.any(|name| name.starts_with("decode")) {
+            let ended = children.first_to_end().await;
+            if !ended.has_left_in_order() {
+                return Err(ended.into_error());
+            }
+            goodbye(&ended);
+        }
+        Ok(())
     };
     let outcome = tokio::select! {
         ended = serving => ended,
@@ -153,7 +163,7 @@ async fn supervise(args: UpArgs) -> Result<()> {
 /// Starts every process and waits until the router has all workers.
 async fn start(args: &UpArgs, program: &Path, children: &mut Children) -> Result<ready::Ready> {
     let progress = ready::Progress::start(args.prefill + args.decode);
-    children.push(Child::start("router", program, &router_flags(args))?);
+    children.push(Child::start(children::ROUTER, program, &router_flags(args))?);
     for (count, command) in [(args.prefill, "prefill-worker"), (args.decode, "decode-worker")] {
         for i in 0..count {
             let name = format!("{}-{i}", command.trim_end_matches("-worker"));
@@ -162,7 +172,7 @@ async fn start(args: &UpArgs, program: &Path, children: &mut Children) -> Result
     }
     let ready = tokio::select! {
         ready = ready::wait(args.http, args.prefill, args.decode, &progress) => ready,
-        ended = children.first_to_end() => return Err(ended),
+        ended = children.first_to_end() => return Err(ended.into_error()),
         () = tokio::time::sleep(READY_TIMEOUT) => {
             bail!("not ready after {} s", READY_TIMEOUT.as_secs())
         }
@@ -182,6 +192,7 @@ fn router_flags(args: &UpArgs) -> Vec<String> {
         format!("--max-wait={}ms", admission.max_wait.as_millis()),
         format!("--queue-order={}", children::flag_value(&admission.queue_order)),
         format!("--request-timeout={}ms", admission.request_timeout.as_millis()),
+        format!("--retry-budget={}", admission.retry_budget),
     ];
     flags.extend(args.model.as_ref().map(|m| format!("--model={}", m.display())));
     flags.extend(args.served_model_name.as_ref().map(|n| format!("--served-model-name={n}")));
@@ -225,10 +236,15 @@ fn announce(args: &UpArgs, ready: &ready::Ready) {
     );
 }
 
+#[expect(clippy::print_stdout, reason = "tells the person at the terminal who is gone")]
+fn goodbye(ended: &children::Ended) {
+    println!("{} has left.", ended.name());
+}
+
 /// Router first, then the workers; a second signal ends them at once.
 async fn stop(mut children: Children, signals: &mut children::Signals) {
     let orderly = async {
-        children.stop(|name| name == "router", ROUTER_STOP_TIMEOUT).await;
+        children.stop(|name| name == children::ROUTER, ROUTER_STOP_TIMEOUT).await;
         children.stop(|_| true, WORKER_STOP_TIMEOUT).await;
     };
     tokio::select! {

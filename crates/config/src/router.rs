@@ -34,7 +34,14 @@ pub struct Admission {
     /// The longest a request may take.
     #[arg(long, default_value = "10min", value_parser = parse_duration)]
     pub request_timeout: Duration,
+    /// How many answers may be repaired in a minute when workers fail, besides one in five of those that start. When that is
+    /// spent, clients get the workers' error.
+    #[arg(long, default_value_t = 256)]
+    pub retry_budget: u32,
 }
+
+/// Workers speak each second, and may be late once.
+const WORKER_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 /// Flags of `estafette router`.
 #[derive(Clone, Debug, Args)]
@@ -54,6 +61,10 @@ pub struct RouterArgs {
     /// The largest request body.
     #[arg(long, default_value = "4MiB")]
     pub max_body: ByteSize,
+    /// A worker of which nothing is heard for so long is taken for lost: what it was doing is done elsewhere, and it gets
+    /// nothing new until it speaks again. At least 2s, since workers speak each second.
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub worker_timeout: Duration,
     /// How many requests are let in, and how long they may take.
     #[command(flatten)]
     pub admission: Admission,
@@ -75,6 +86,8 @@ pub struct RouterSettings {
     pub grpc: SocketAddr,
     /// Bytes of the largest request body.
     pub max_body: ByteSize,
+    /// A worker that is silent for longer is taken for lost; at least 2 s.
+    pub worker_timeout: Duration,
     /// How many requests are let in, at least 1, and how long they may take.
     pub admission: Admission,
     /// `None`: draw one.
@@ -94,6 +107,9 @@ impl RouterArgs {
             "--max-concurrent-requests",
             || "must be at least 1".into(),
         );
+        problems.check(self.worker_timeout >= WORKER_TIMEOUT_MIN, "--worker-timeout", || {
+            format!("must be at least {} s", WORKER_TIMEOUT_MIN.as_secs())
+        });
         problems.check(self.http != self.grpc || self.http.port() == 0, "--grpc", || {
             format!("{} is the address of --http too", self.grpc)
         });
@@ -103,6 +119,7 @@ impl RouterArgs {
             http: self.http,
             grpc: self.grpc,
             max_body: self.max_body,
+            worker_timeout: self.worker_timeout,
             admission: self.admission,
             seed: self.seed,
         });

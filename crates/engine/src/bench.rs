@@ -198,6 +198,7 @@ impl Bench {
             id: SequenceId(self.next_id),
             hashes: block_hashes(self.seed, &prompt, BLOCK_SIZE as usize),
             prompt,
+            output: Vec::new(),
             seed: self.seed,
             limits: Limits { max_tokens, stop_token_ids: Vec::new(), ignore_eos: true },
             mode: Mode::Local,

@@ -33,6 +33,8 @@ pub(crate) fn tiers() -> impl Iterator<Item = Tier> {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) prompt: Vec<TokenId>,
+    /// The beginning of the answer, from elsewhere.
+    pub(crate) output: Vec<TokenId>,
     pub(crate) params: SamplingParams,
     pub(crate) max_tokens: u32,
     pub(crate) stop_token_ids: Vec<TokenId>,
@@ -41,7 +43,12 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn greedy(prompt: &[TokenId], max_tokens: u32) -> Self {
         let params = SamplingParams { logprobs: Some(2), ..SamplingParams::greedy() };
-        Self { prompt: prompt.to_vec(), params, max_tokens, stop_token_ids: Vec::new() }
+        Self::new(prompt, params, max_tokens)
+    }
+
+    fn new(prompt: &[TokenId], params: SamplingParams, max_tokens: u32) -> Self {
+        let (output, stop_token_ids) = (Vec::new(), Vec::new());
+        Self { prompt: prompt.to_vec(), output, params, max_tokens, stop_token_ids }
     }
 
     /// Draws with every filter and penalty at work.
@@ -57,7 +64,7 @@ impl Request {
             logprobs: Some(0),
             ..SamplingParams::default()
         };
-        Self { prompt: prompt.to_vec(), params, max_tokens, stop_token_ids: Vec::new() }
+        Self::new(prompt, params, max_tokens)
     }
 }
 
@@ -107,10 +114,12 @@ impl Rig {
 
     pub(crate) fn submit(&mut self, request: &Request) -> SequenceId {
         self.next_id += 1;
+        let given = [&request.prompt[..], &request.output].concat();
         let new = NewSequence {
             id: SequenceId(self.next_id),
             prompt: request.prompt.clone(),
-            hashes: block_hashes(self.seed, &request.prompt, BLOCK_SIZE as usize),
+            output: request.output.clone(),
+            hashes: block_hashes(self.seed, &given, BLOCK_SIZE as usize),
             seed: self.seed,
             limits: Limits {
                 max_tokens: request.max_tokens,
@@ -126,6 +135,8 @@ impl Rig {
     /// All of `requests` at once, to the end.
     pub(crate) fn run(&mut self, requests: &[Request]) -> Vec<Answer> {
         let ids: Vec<SequenceId> = requests.iter().map(|request| self.submit(request)).collect();
+        let given: BTreeMap<_, _> =
+            ids.iter().zip(requests).map(|(id, request)| (*id, request.output.len())).collect();
         let mut answers: BTreeMap<SequenceId, Answer> = BTreeMap::new();
         while let Some(events) = self.engine.step(&mut NoObserver) {
             self.engine.scheduler.check_integrity().unwrap();
@@ -133,7 +144,7 @@ impl Rig {
                 match event {
                     EngineEvent::Token { id, index, token, logprob } => {
                         let answer = answers.entry(id).or_default();
-                        assert_eq!(answer.tokens.len(), index as usize);
+                        assert_eq!(given[&id] + answer.tokens.len(), index as usize);
                         answer.tokens.push((token, logprob));
                     }
                     EngineEvent::Finished { id, usage, .. } => {

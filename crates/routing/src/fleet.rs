@@ -62,9 +62,23 @@ impl FleetWorker {
         self.synced && !self.draining
     }
 
+    /// It has said that it leaves.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     fn max_waiting(&self) -> u32 {
         if self.refused { 0 } else { self.traits.max_waiting }
     }
+}
+
+/// What [`Fleet::longest_step`] says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LongestStep {
+    /// How long it is believed to take.
+    pub seconds: f64,
+    /// From steps of this worker; else it is what others are like, or a guess.
+    pub learned: bool,
 }
 
 /// All workers. Slots are small numbers that the caller gives out.
@@ -150,6 +164,19 @@ impl Fleet {
         self.reconsider(slot);
         self.reconsider_next();
         changed
+    }
+
+    /// The longest that a step of the worker is believed to take, in seconds: as many prompt tokens as fit, each of which attends
+    /// to `context` tokens of KV, and all the sequences that may run.
+    pub fn longest_step(&self, slot: u32, context: u32) -> Option<LongestStep> {
+        let worker = self.worker(slot)?;
+        let WorkerTraits { role, max_num_seqs, max_num_batched_tokens, .. } = worker.traits;
+        let cost = self.curves.cost(&worker.step, role, self.workers.len());
+        let (rows, sequences) = (f64::from(max_num_batched_tokens), f64::from(max_num_seqs));
+        let context = f64::from(context);
+        let seconds =
+            cost.decode_step(sequences, sequences * context) + cost.prefill(rows, rows * context);
+        Some(LongestStep { seconds, learned: worker.step.is_shown() })
     }
 
     /// Brings a worker's standing up to date.

@@ -7,7 +7,7 @@ use estafette_kv_cache::BlockTable;
 use estafette_types::{BlockHash, BlockId, SequenceId, TokenId};
 use thiserror::Error;
 
-/// Blocks for the whole prompt of a sequence whose KV is about to arrive.
+/// Blocks for the whole prompt of a sequence whose KV is about to arrive, and for the output that was given with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     /// In the order of the prompt's tokens.
@@ -76,7 +76,7 @@ impl Scheduler {
             let max_shared = sequence.hashes.len();
             let (table, shared) = self
                 .blocks
-                .allocate(&sequence.hashes, max_shared, sequence.prompt_len)
+                .allocate(&sequence.hashes, max_shared, sequence.given_len)
                 .map_err(|e| ReserveError::OutOfBlocks { needed: e.needed, free: e.free })?;
             sequence.table = table;
             sequence.num_published = shared;
@@ -85,17 +85,17 @@ impl Scheduler {
         Ok(Reservation { table, cached_blocks })
     }
 
-    /// The KV of the whole prompt is there and verified, and `first` was chosen elsewhere as the token at
-    /// index 0: the sequence joins the batch. Index 0 is not reported again.
+    /// The KV of the whole prompt and of the given output is there and verified, and `first` was chosen elsewhere
+    /// as the next token: the sequence joins the batch. That token is not reported again.
     pub fn adopt(&mut self, id: SequenceId, first: TokenId) -> Vec<StepEvent> {
         let Some(sequence) = self.sequences.get_mut(&id) else { return Vec::new() };
         if sequence.status != Status::AwaitingKv || sequence.table.blocks().is_empty() {
             return Vec::new();
         }
         sequence.status = Status::Running;
-        sequence.num_computed = sequence.prompt_len;
-        sequence.high_water = sequence.prompt_len;
-        sequence.next_index = 1;
+        sequence.num_computed = sequence.given_len;
+        sequence.high_water = sequence.given_len;
+        sequence.next_index += 1;
         let ended = sequence.push_token(first, self.longest);
         self.start_running(id);
         self.publish(id);
@@ -118,7 +118,7 @@ impl Scheduler {
     }
 
     /// The hand-off failed and nobody can write its blocks any more: the prompt is computed here when
-    /// its turn by age comes, and tokens are reported from index 0.
+    /// its turn by age comes, and the token that the hand-off would have brought is reported too.
     pub fn fall_back(&mut self, id: SequenceId) {
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
         if sequence.status != Status::AwaitingKv {

@@ -29,7 +29,7 @@ pub struct ScheduledSequence {
     pub block_table: Vec<BlockId>,
     /// The last row's logits choose the next token.
     pub samples: bool,
-    /// The prompt is complete with this step.
+    /// What a hand-off carries, the prompt and the output that was given with it, is complete with this step.
     pub ends_prompt: bool,
 }
 

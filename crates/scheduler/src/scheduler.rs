@@ -34,18 +34,18 @@ pub enum AddError {
         /// Places there are.
         max_waiting: u32,
     },
-    /// The prompt leaves no room for an answer.
-    #[error("a prompt of {prompt} tokens leaves no room in a context of {max_model_len}")]
+    /// Prompt and output leave no room for a further token.
+    #[error("{given} tokens of prompt and answer leave no room in a context of {max_model_len}")]
     TooLong {
-        /// Its tokens.
-        prompt: usize,
+        /// Their tokens.
+        given: usize,
         /// What fits.
         max_model_len: u32,
     },
     /// More blocks than the whole pool has.
     #[error("a sequence of {tokens} tokens does not fit a pool of {pool_tokens}")]
     NeverFits {
-        /// Prompt and one token.
+        /// Prompt, output and one token.
         tokens: usize,
         /// Tokens of the pool.
         pool_tokens: u64,
@@ -53,6 +53,14 @@ pub enum AddError {
     /// There is nothing to compute.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// The answer is as long as it may be before anything is done.
+    #[error("an answer of {max_tokens} tokens has {output} already")]
+    Complete {
+        /// Tokens that are there.
+        output: usize,
+        /// Tokens that were asked for.
+        max_tokens: u32,
+    },
 }
 
 /// Sequences in their queues, over the pool's blocks.
@@ -98,18 +106,7 @@ impl Scheduler {
     /// # Errors
     /// When it can never run, or the queue is full.
     pub fn add(&mut self, new: NewSequence) -> Result<(), AddError> {
-        let prompt = new.prompt.len();
-        if prompt == 0 {
-            return Err(AddError::EmptyPrompt);
-        }
-        let max_model_len = self.config.max_model_len;
-        if prompt >= max_model_len as usize {
-            return Err(AddError::TooLong { prompt, max_model_len });
-        }
-        let pool_tokens = self.blocks.total_blocks() * u64::from(self.config.block_size);
-        if prompt as u64 + 1 > pool_tokens {
-            return Err(AddError::NeverFits { tokens: prompt + 1, pool_tokens });
-        }
+        self.check(&new)?;
         let waiting = self.sequences.len() - self.running.len();
         if waiting >= self.config.max_waiting as usize {
             return Err(AddError::QueueFull { max_waiting: self.config.max_waiting });
@@ -120,6 +117,26 @@ impl Scheduler {
             self.waiting.insert(id);
         }
         self.sequences.insert(id, sequence);
+        Ok(())
+    }
+
+    /// Whether a sequence can run at all.
+    fn check(&self, new: &NewSequence) -> Result<(), AddError> {
+        if new.prompt.is_empty() {
+            return Err(AddError::EmptyPrompt);
+        }
+        let (output, max_tokens) = (new.output.len(), new.limits.max_tokens);
+        if output > 0 && output >= max_tokens as usize {
+            return Err(AddError::Complete { output, max_tokens });
+        }
+        let (given, max_model_len) = (new.prompt.len() + output, self.config.max_model_len);
+        if given >= max_model_len as usize {
+            return Err(AddError::TooLong { given, max_model_len });
+        }
+        let pool_tokens = self.blocks.total_blocks() * u64::from(self.config.block_size);
+        if given as u64 + 1 > pool_tokens {
+            return Err(AddError::NeverFits { tokens: given + 1, pool_tokens });
+        }
         Ok(())
     }
 
@@ -255,7 +272,7 @@ impl Scheduler {
             tokens: sequence.tokens[start..end].to_vec(),
             block_table: sequence.table.blocks().to_vec(),
             samples: end == sequence.tokens.len(),
-            ends_prompt: end >= sequence.prompt_len && start < sequence.prompt_len,
+            ends_prompt: end >= sequence.given_len && start < sequence.given_len,
         });
         end - start
     }

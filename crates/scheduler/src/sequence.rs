@@ -22,7 +22,9 @@ pub struct NewSequence {
     pub id: SequenceId,
     /// At least one token.
     pub prompt: Vec<TokenId>,
-    /// Of the prompt's full blocks.
+    /// The beginning of the answer, when it comes from elsewhere: computed with the prompt, not reported again.
+    pub output: Vec<TokenId>,
+    /// Of the full blocks of prompt and output.
     pub hashes: Vec<BlockHash>,
     /// The parent of the first block, for blocks that generated tokens complete.
     pub seed: HashSeed,
@@ -48,7 +50,9 @@ pub(crate) enum Status {
 pub struct Sequence {
     pub(crate) tokens: Vec<TokenId>,
     pub(crate) prompt_len: usize,
-    /// Of every full block of `tokens` that is known: the prompt's, then chained as blocks fill.
+    /// Of prompt and output together: what a hand-off carries.
+    pub(crate) given_len: usize,
+    /// Of every full block of `tokens` that is known: the given ones, then chained as blocks fill.
     pub(crate) hashes: Vec<BlockHash>,
     pub(crate) seed: HashSeed,
     pub(crate) limits: Limits,
@@ -71,9 +75,14 @@ pub struct Sequence {
 impl Sequence {
     pub(crate) fn new(new: NewSequence) -> Self {
         let status = if new.mode == Mode::Remote { Status::AwaitingKv } else { Status::Waiting };
+        let prompt_len = new.prompt.len();
+        let next_index = u32::try_from(new.output.len()).unwrap_or(u32::MAX);
+        let mut tokens = new.prompt;
+        tokens.extend(new.output);
         Self {
-            prompt_len: new.prompt.len(),
-            tokens: new.prompt,
+            prompt_len,
+            given_len: tokens.len(),
+            tokens,
             hashes: new.hashes,
             seed: new.seed,
             limits: new.limits,
@@ -84,7 +93,7 @@ impl Sequence {
             num_published: 0,
             high_water: 0,
             usage: Usage::default(),
-            next_index: 0,
+            next_index,
             found_cached: Cell::default(),
         }
     }
@@ -109,7 +118,7 @@ impl Sequence {
         self.status == Status::AwaitingKv && !self.table.blocks().is_empty()
     }
 
-    /// Only the newest token is to be computed, and the prompt is done.
+    /// Only the newest token is to be computed, and it is one of the answer.
     pub(crate) fn is_decoding(&self) -> bool {
         self.num_pending() == 1 && self.tokens.len() > self.prompt_len
     }
@@ -141,8 +150,12 @@ impl Sequence {
         let (start, end) = (self.num_computed, self.num_computed + count);
         self.num_computed = end;
         // Below the high-water mark everything was there before; above it, prompt tokens are computed for the
-        // first time, and generated tokens are nobody's prompt.
-        self.usage.recomputed += (end.min(self.high_water)).saturating_sub(start) as u64;
+        // first time, and generated tokens are nobody's prompt. Of a given output all but the last token were
+        // computed where it was generated.
+        let here = end.min(self.high_water).saturating_sub(start);
+        let from = start.max(self.high_water).max(self.prompt_len);
+        let elsewhere = end.min(self.given_len - 1).saturating_sub(from);
+        self.usage.recomputed += (here + elsewhere) as u64;
         let fresh = end.min(self.prompt_len).saturating_sub(start.max(self.high_water));
         self.usage.computed += fresh as u64;
         self.usage.prompt = self.usage.cached + self.usage.computed;

@@ -288,7 +288,8 @@ impl Worker {
         // Prompts are told apart by their hashes; the tokens only end up in blocks that are this turn's own.
         let prompt = vec![turn; leg.input_tokens as usize];
         let seed = crate::prompt::hash_seed();
-        let new = NewSequence { id, prompt, hashes: leg.hashes, seed, limits, mode };
+        let (output, hashes) = (Vec::new(), leg.hashes);
+        let new = NewSequence { id, prompt, output, hashes, seed, limits, mode };
         if self.scheduler.add(new).is_err() {
             effects.push(Effect::Refused { turn });
             return;

@@ -64,7 +64,7 @@ catalogue! {
     ROUTES = "estafette_routes_total", Counter, Count,
         "Routing decisions by kind: disaggregated, aggregated, or refused (saturated, no_worker).";
     RETRIES = "estafette_retries_total", Counter, Count,
-        "Requests that were sent to other workers because the first ones failed.";
+        "How often an answer went on with other workers, by the code of the error: worker_draining means that its worker left in order.";
     WORKERS = "estafette_workers", Gauge, Count,
         "Workers that can be chosen, by role.";
     WORKER_WAITING = "estafette_worker_waiting_sequences", Gauge, Count,

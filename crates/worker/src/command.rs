@@ -24,7 +24,7 @@ pub enum Command<T> {
     Subscribe(mpsc::Sender<Result<v1::StateUpdate, Status>>),
     /// Take no new work, finish what runs.
     Drain,
-    /// The grace is over: end what still runs.
+    /// The grace is over: what still runs goes on elsewhere.
     Stop,
     /// The transport of KV blocks reports.
     Transport(T),
@@ -37,7 +37,9 @@ pub struct LegStart {
     pub id: SequenceId,
     /// Token ids, below the size of the vocabulary.
     pub prompt: Vec<TokenId>,
-    /// Of the prompt's full blocks.
+    /// The beginning of the answer, which the client has already; the same limit.
+    pub output: Vec<TokenId>,
+    /// Of the full blocks of prompt and output.
     pub hashes: Vec<BlockHash>,
     /// How tokens are chosen.
     pub params: SamplingParams,

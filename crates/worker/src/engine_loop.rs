@@ -4,6 +4,7 @@
 //! sleeps when there is nothing to run.
 
 use crate::command::{Command, Leg, LegStart};
+use crate::pulse::Pulse;
 use crate::state::StatePublisher;
 use estafette_engine::{Engine, EngineEvent, StepObserver};
 use estafette_proto::{status, v1};
@@ -40,8 +41,11 @@ pub trait HandOff: StepObserver + Send + 'static {
     fn next_timer(&self) -> Option<Duration>;
 }
 
-/// Longest sleep while idle.
+/// Longest sleep while idle; whoever watches the thread's pulse knows it by that.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// When the grace is over and nobody waits any more, blocks of finished prompts may be read for so long, and writers of others
+/// have so long to let go.
+const LAST_WRITES: Duration = Duration::from_millis(1500);
 /// Commands between two steps; whoever sends more waits, the sequences that run do not.
 const COMMANDS_PER_STEP: usize = 1024;
 
@@ -58,9 +62,12 @@ pub(crate) struct EngineLoop<H: HandOff> {
     clients: BTreeMap<SequenceId, Client>,
     deadlines: BTreeSet<(Instant, SequenceId)>,
     state: StatePublisher,
+    pulse: Pulse,
     seed: HashSeed,
     step_micros: u64,
     draining: bool,
+    /// The grace is over: what is still read or written by others is waited for until then.
+    ends_by: Option<Instant>,
 }
 
 impl<H: HandOff> EngineLoop<H> {
@@ -68,6 +75,7 @@ impl<H: HandOff> EngineLoop<H> {
         engine: Engine,
         hand_off: H,
         commands: Receiver<Command<H::Event>>,
+        pulse: Pulse,
         seed: HashSeed,
     ) -> Self {
         Self {
@@ -77,20 +85,24 @@ impl<H: HandOff> EngineLoop<H> {
             clients: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             state: StatePublisher::default(),
+            pulse,
             seed,
             step_micros: 0,
             draining: false,
+            ends_by: None,
         }
     }
 
     /// Runs until it is drained, stopped, or nobody can send commands any more.
     pub(crate) fn run(mut self) {
         let mut busy = false;
-        while self.take_commands(busy) && !(self.draining && self.is_done()) {
+        while self.take_commands(busy) && !self.may_end(Instant::now()) {
             self.end_overdue(Instant::now());
             self.hand_off.on_timer(&mut self.engine);
+            self.pulse.beat(Instant::now());
             busy = self.step();
             self.publish();
+            self.pulse.beat(Instant::now());
         }
         for client in self.clients.into_values() {
             let stopped = status(ErrorCode::WorkerLost, "the worker stopped before the end");
@@ -98,11 +110,14 @@ impl<H: HandOff> EngineLoop<H> {
         }
     }
 
-    fn is_done(&self) -> bool {
-        self.clients.is_empty() && self.hand_off.is_idle()
+    /// It leaves, nobody waits for it, and nobody reads or writes its blocks, or not for any longer than may be waited for.
+    fn may_end(&self, now: Instant) -> bool {
+        let over = self.ends_by.is_some_and(|end| end <= now);
+        self.draining && self.clients.is_empty() && (self.hand_off.is_idle() || over)
     }
 
-    /// Handles the commands that are there, waiting for one when the engine has nothing to run. False: stop.
+    /// Handles the commands that are there, waiting for one when the engine has nothing to run. False: nobody is left who could
+    /// send one.
     fn take_commands(&mut self, busy: bool) -> bool {
         let first = if busy {
             self.commands.try_recv().ok()
@@ -114,10 +129,7 @@ impl<H: HandOff> EngineLoop<H> {
             }
         };
         for command in batch(first, &self.commands, COMMANDS_PER_STEP) {
-            match command {
-                Command::Stop => return false,
-                command => self.handle(command),
-            }
+            self.handle(command);
         }
         true
     }
@@ -125,13 +137,15 @@ impl<H: HandOff> EngineLoop<H> {
     fn idle_wait(&self) -> Duration {
         let now = Instant::now();
         let deadline = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(now));
-        [deadline, self.hand_off.next_timer()].into_iter().flatten().fold(IDLE_WAIT, Duration::min)
+        let end = self.ends_by.map(|at| at.saturating_duration_since(now));
+        let waits = [deadline, self.hand_off.next_timer(), end];
+        waits.into_iter().flatten().fold(IDLE_WAIT, Duration::min)
     }
 
     fn handle(&mut self, command: Command<H::Event>) {
         match command {
             Command::Start(leg) => self.start(*leg),
-            Command::Cancel(id) => self.cancel(id, None),
+            Command::Cancel(id) => self.cancel(id, None, false),
             Command::Subscribe(subscriber) => {
                 let hashes: Vec<_> = self.engine.scheduler.cached_hashes();
                 // What changed up to now is in the snapshot; earlier subscribers must hear of it first.
@@ -143,8 +157,7 @@ impl<H: HandOff> EngineLoop<H> {
                 self.draining = true;
                 self.publish();
             }
-            // Ends the loop before it comes here.
-            Command::Stop => {}
+            Command::Stop => self.stop(),
             Command::Transport(event) => {
                 let events = self.hand_off.on_transport(event, &mut self.engine);
                 self.deliver(events);
@@ -153,9 +166,9 @@ impl<H: HandOff> EngineLoop<H> {
     }
 
     fn start(&mut self, start: LegStart) {
-        let LegStart { id, prompt, hashes, params, limits, leg, deadline, events } = start;
+        let LegStart { id, prompt, output, hashes, params, limits, leg, deadline, events } = start;
         let mode = self.hand_off.mode(&leg);
-        let new = NewSequence { id, prompt, hashes, seed: self.seed, limits, mode };
+        let new = NewSequence { id, prompt, output, hashes, seed: self.seed, limits, mode };
         let taken = if self.draining {
             Err(status(ErrorCode::Draining, "the worker is draining"))
         } else {
@@ -172,14 +185,23 @@ impl<H: HandOff> EngineLoop<H> {
         }
     }
 
-    /// Ends `id`; with an error for its client, or else with a last event.
-    fn cancel(&mut self, id: SequenceId, error: Option<Status>) {
+    /// The grace is over: whoever still waits is told to go on elsewhere, with the count of what was done here.
+    fn stop(&mut self) {
+        self.draining = true;
+        self.ends_by = Some(Instant::now() + LAST_WRITES);
+        let left: Vec<_> = self.clients.keys().copied().collect();
+        left.into_iter().for_each(|id| self.cancel(id, None, true));
+        self.publish();
+    }
+
+    /// Ends `id`; with an error for its client, or else with a last event, which may say that this worker leaves.
+    fn cancel(&mut self, id: SequenceId, error: Option<Status>, leaving: bool) {
         let Some(client) = self.forget(id) else { return };
         self.hand_off.cancelled(id, &mut self.engine);
         let usage = self.engine.cancel(id).unwrap_or_default();
         let last = match error {
             Some(status) => Err(status),
-            None => Ok(finished(FinishReason::Cancelled, usage)),
+            None => Ok(finished(FinishReason::Cancelled, usage, leaving)),
         };
         drop(client.events.try_send(last));
     }
@@ -196,7 +218,7 @@ impl<H: HandOff> EngineLoop<H> {
                 return;
             }
             let error = status(ErrorCode::DeadlineExceeded, "the request ran into its deadline");
-            self.cancel(id, Some(error));
+            self.cancel(id, Some(error), false);
         }
     }
 
@@ -219,7 +241,7 @@ impl<H: HandOff> EngineLoop<H> {
                 }
                 EngineEvent::Finished { id, reason, usage } => {
                     if let Some(client) = self.forget(id) {
-                        drop(client.events.try_send(Ok(finished(reason, usage))));
+                        drop(client.events.try_send(Ok(finished(reason, usage, false))));
                     }
                 }
             }
@@ -230,7 +252,7 @@ impl<H: HandOff> EngineLoop<H> {
     fn tell(&mut self, id: SequenceId, event: v1::run_event::Event) {
         let Some(client) = self.clients.get(&id) else { return };
         if client.events.try_send(Ok(v1::RunEvent { event: Some(event) })).is_err() {
-            self.cancel(id, None);
+            self.cancel(id, None, false);
         }
     }
 
@@ -250,9 +272,9 @@ fn batch<T>(first: Option<T>, queue: &Receiver<T>, most: usize) -> Vec<T> {
     first.into_iter().chain(queue.try_iter()).take(most).collect()
 }
 
-fn finished(reason: FinishReason, usage: Usage) -> v1::RunEvent {
+fn finished(reason: FinishReason, usage: Usage, leaving: bool) -> v1::RunEvent {
     let reason = v1::FinishReason::from(reason).into();
-    let finished = v1::Finished { reason, usage: Some(usage.into()) };
+    let finished = v1::Finished { reason, usage: Some(usage.into()), leaving };
     v1::RunEvent { event: Some(v1::run_event::Event::Finished(finished)) }
 }
 
@@ -261,7 +283,7 @@ fn refusal(error: &AddError) -> Status {
     let code = match error {
         AddError::QueueFull { .. } => ErrorCode::Overloaded,
         AddError::TooLong { .. } | AddError::NeverFits { .. } => ErrorCode::ContextLengthExceeded,
-        AddError::EmptyPrompt => ErrorCode::InvalidRequest,
+        AddError::EmptyPrompt | AddError::Complete { .. } => ErrorCode::InvalidRequest,
     };
     status(code, error.to_string())
 }

@@ -9,6 +9,7 @@ mod engine_loop;
 mod error;
 mod identity;
 mod join;
+mod pulse;
 mod run;
 mod service;
 mod setup;

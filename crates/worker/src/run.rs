@@ -5,6 +5,7 @@ use crate::engine_loop::{EngineLoop, HandOff};
 use crate::error::WorkerError;
 use crate::identity::Identity;
 use crate::join::keep_joined;
+use crate::pulse::Pulse;
 use crate::service::WorkerService;
 use crate::setup::{Setup, setup};
 use estafette_config::{Transport, WorkerSettings, advertised, process_seed};
@@ -14,9 +15,9 @@ use estafette_types::{Incarnation, Role, SplitMix64, WorkerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -90,9 +91,12 @@ where
     let (hand_off, kv) = build(foundation).await?;
     identity.kv = kv;
 
-    let engine_loop = EngineLoop::new(setup.engine, hand_off, queue, setup.seed);
+    let pulse = Pulse::new(Instant::now());
+    let engine_loop = EngineLoop::new(setup.engine, hand_off, queue, pulse.clone(), setup.seed);
     let engine_done = spawn_engine(engine_loop)?;
-    serve(Arc::new(identity), listener, commands, engine_done, settings, stop).await
+    let (drain, drains) = mpsc::channel(1);
+    let service = WorkerService::new(Arc::new(identity), commands, pulse, drain);
+    serve(service, listener, engine_done, settings, Wishes { stop, drains }).await
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
@@ -174,37 +178,62 @@ impl<T> Drop for StopOnDrop<T> {
     }
 }
 
+/// Who may tell a worker to leave.
+struct Wishes {
+    /// The process.
+    stop: watch::Receiver<bool>,
+    /// An operator, through the router.
+    drains: mpsc::Receiver<Duration>,
+}
+
 /// Listens, stays joined, and drains when told to.
 async fn serve<T: Send + 'static>(
-    identity: Arc<Identity>,
+    service: WorkerService<T>,
     listener: TcpListener,
-    commands: CommandSender<T>,
     mut engine_done: oneshot::Receiver<()>,
     settings: WorkerSettings,
-    mut stop: watch::Receiver<bool>,
+    mut wishes: Wishes,
 ) -> Result<(), WorkerError> {
+    let (identity, commands) = (service.identity(), service.commands());
     let _stop_engine = StopOnDrop(commands.clone());
     let (leave, left) = watch::channel(false);
-    let service = WorkerService::new(Arc::clone(&identity), commands.clone());
     let spawned = tokio::spawn(serve_grpc(service, listener, left.clone()));
     let mut server = AbortOnDropHandle::new(spawned);
     let joined = tokio::spawn(keep_joined(identity, settings.router.clone(), left));
     let mut membership = AbortOnDropHandle::new(joined);
     let outcome = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => Ok(()),
+        _ = wishes.stop.wait_for(|stop| *stop) => Ok(settings.drain_timeout),
+        Some(grace) = wishes.drains.recv() => Ok(grace),
         _ = &mut engine_done => Err(WorkerError::EngineLost),
         _ = &mut server => Err(WorkerError::Start("the gRPC server ended by itself".into())),
         refused = &mut membership => Err(refusal(refused, settings.router)),
     };
     match &outcome {
-        Ok(()) => drain(&commands, engine_done, settings.drain_timeout).await,
+        Ok(grace) => {
+            let over = grace_over(*grace, wishes.stop, settings.drain_timeout);
+            drain(&commands, engine_done, over).await;
+        }
         Err(WorkerError::EngineLost) => {}
-        Err(_) => drain(&commands, engine_done, Duration::ZERO).await,
+        Err(_) => drain(&commands, engine_done, std::future::ready(())).await,
     }
     let _ = leave.send(true);
     // Every stream has ended with the engine; what is left is to say goodbye.
     drop(tokio::time::timeout(GOODBYE, server).await);
-    outcome
+    outcome.map(|_| ())
+}
+
+/// Returns at the end of the grace. A signal that comes meanwhile brings its own one, and the shorter one counts.
+async fn grace_over(grace: Duration, mut stop: watch::Receiver<bool>, of_signal: Duration) {
+    let signalled = async {
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(of_signal).await;
+    };
+    tokio::select! {
+        () = tokio::time::sleep(grace) => {}
+        () = signalled => {}
+    }
 }
 
 fn refusal(
@@ -235,19 +264,21 @@ async fn serve_grpc<T: Send + 'static>(
         .await
 }
 
-/// Announces it, lets what runs finish within the grace, then ends the rest.
+/// Announces it, lets what runs finish until the grace is over, then lets the rest go on elsewhere.
 async fn drain<T>(
     commands: &CommandSender<T>,
     mut engine_done: oneshot::Receiver<()>,
-    grace: Duration,
+    over: impl Future<Output = ()>,
 ) {
     tracing::info!("draining");
     let drained = async {
         put(commands, Command::Drain).await;
         drop((&mut engine_done).await);
     };
-    if tokio::time::timeout(grace, drained).await.is_ok() {
-        return;
+    tokio::select! {
+        biased;
+        () = drained => return,
+        () = over => tracing::info!("the grace is over: what still runs goes on elsewhere"),
     }
     let stopped = async {
         put(commands, Command::Stop).await;

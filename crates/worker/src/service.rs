@@ -3,6 +3,7 @@
 
 use crate::command::{Command, CommandSender, Leg, LegStart, put};
 use crate::identity::Identity;
+use crate::pulse::Pulse;
 use estafette_proto::{hashes_from_bytes, status, v1};
 use estafette_types::{ErrorCode, Limits, Role, SamplingParams, SequenceId, TransferId};
 use std::pin::Pin;
@@ -11,11 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::TrySendError;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 /// A subscriber may lag this many updates behind before it is cut off.
 const STATE_QUEUE: usize = 1024;
+/// How often a subscriber hears that the worker is there.
+const TICK: Duration = Duration::from_secs(1);
 /// The first message of a stream must come within this time.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// No leg may take longer, whatever the request says.
@@ -26,6 +30,9 @@ const LEG_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct WorkerService<T> {
     identity: Arc<Identity>,
     commands: CommandSender<T>,
+    pulse: Pulse,
+    /// Takes one wish to drain, with its grace.
+    drains: mpsc::Sender<Duration>,
     next_sequence: Arc<AtomicU64>,
 }
 
@@ -34,14 +41,29 @@ impl<T> Clone for WorkerService<T> {
         Self {
             identity: Arc::clone(&self.identity),
             commands: self.commands.clone(),
+            pulse: self.pulse.clone(),
+            drains: self.drains.clone(),
             next_sequence: Arc::clone(&self.next_sequence),
         }
     }
 }
 
 impl<T: Send + 'static> WorkerService<T> {
-    pub(crate) fn new(identity: Arc<Identity>, commands: CommandSender<T>) -> Self {
-        Self { identity, commands, next_sequence: Arc::new(AtomicU64::new(1)) }
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        commands: CommandSender<T>,
+        pulse: Pulse,
+        drains: mpsc::Sender<Duration>,
+    ) -> Self {
+        Self { identity, commands, pulse, drains, next_sequence: Arc::new(AtomicU64::new(1)) }
+    }
+
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity)
+    }
+
+    pub(crate) fn commands(&self) -> CommandSender<T> {
+        self.commands.clone()
     }
 
     fn send(&self, command: Command<T>) -> Result<(), Status> {
@@ -58,14 +80,15 @@ impl<T: Send + 'static> WorkerService<T> {
     ) -> Result<(LegStart, mpsc::Receiver<Result<v1::RunEvent, Status>>), Status> {
         let invalid = |text: String| status(ErrorCode::InvalidRequest, text);
         let vocab = self.identity.vocab_size;
-        if let Some(token) = start.prompt.iter().find(|&&t| t >= vocab) {
+        if let Some(token) = start.prompt.iter().chain(&start.output).find(|&&t| t >= vocab) {
             return Err(invalid(format!("token id {token} is not below the vocabulary's {vocab}")));
         }
         if start.max_tokens == 0 {
             return Err(invalid("`max_tokens` must be at least 1".into()));
         }
         let hashes = hashes_from_bytes(&start.block_hashes).map_err(|e| invalid(e.to_string()))?;
-        let full_blocks = start.prompt.len() / self.identity.block_size as usize;
+        let given = start.prompt.len() + start.output.len();
+        let full_blocks = given / self.identity.block_size as usize;
         if hashes.len() != full_blocks {
             let found = hashes.len();
             return Err(invalid(format!("{found} block hashes for {full_blocks} full blocks")));
@@ -80,6 +103,7 @@ impl<T: Send + 'static> WorkerService<T> {
         let leg = LegStart {
             id: SequenceId(self.next_sequence.fetch_add(1, Ordering::Relaxed)),
             prompt: start.prompt,
+            output: start.output,
             hashes,
             params,
             limits: Limits {
@@ -162,6 +186,16 @@ impl<T: Send + 'static> v1::worker_server::Worker for WorkerService<T> {
         });
         Ok(Response::new(Box::pin(answer)))
     }
+
+    async fn drain(
+        &self,
+        request: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainReply>, Status> {
+        let grace = Duration::from_millis(request.into_inner().grace_ms).min(LEG_TIMEOUT_MAX);
+        // A second wish changes nothing.
+        let _ = self.drains.try_send(grace);
+        Ok(Response::new(v1::DrainReply {}))
+    }
 }
 
 #[tonic::async_trait]
@@ -173,6 +207,7 @@ impl<T: Send + 'static> v1::worker_state_server::WorkerState for WorkerService<T
         _request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (sender, receiver) = mpsc::channel(STATE_QUEUE);
+        tokio::spawn(tick(sender.downgrade(), self.pulse.clone()));
         self.send(Command::Subscribe(sender))?;
         let incarnation = self.identity.incarnation.0;
         // The engine's thread knows nothing of numbers: the stream counts its own messages.
@@ -186,5 +221,21 @@ impl<T: Send + 'static> v1::worker_state_server::WorkerState for WorkerService<T
             })
         });
         Ok(Response::new(Box::pin(updates)))
+    }
+}
+
+/// Tells a subscriber each second that the worker is there and how long the engine has been at what it does, which the
+/// engine's thread cannot say itself meanwhile. Ends with the subscription.
+async fn tick(subscriber: mpsc::WeakSender<Result<v1::StateUpdate, Status>>, pulse: Pulse) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(subscriber) = subscriber.upgrade() else { return };
+        let still = pulse.still_for(Instant::now()).as_millis();
+        let still_ms = u32::try_from(still).unwrap_or(u32::MAX);
+        let body = Some(v1::state_update::Body::Tick(v1::Tick { still_ms }));
+        // Whoever has a full queue unread hears enough.
+        drop(subscriber.try_send(Ok(v1::StateUpdate { body, ..Default::default() })));
     }
 }

@@ -10,12 +10,16 @@
 mod bad_input;
 mod counts;
 mod disconnect;
+mod drain;
 mod grpc;
 mod lessons;
 mod openai_client;
 mod repair;
+mod resume;
 mod same_tokens;
 mod serving;
+mod soak;
+mod stalls;
 mod startup;
 mod waiting;
 

@@ -102,8 +102,8 @@ async fn the_grace_has_an_end() {
     let mut decode = TestWorker::start(Role::Decode, &options).await;
     let waiting = start_decode(&decode, &requests(1)[0], new_transfer()).await.expect("taken in");
     decode.drain();
-    let lost = waiting.finish().await.expect_err("it never got its KV");
-    assert_eq!(code(&lost), "worker_lost");
+    let moved = waiting.finish().await.expect("a last word");
+    assert!(moved.leaving && moved.tokens.is_empty(), "it never got its KV");
     decode.ended().await.expect("in order");
 }
 

@@ -43,6 +43,20 @@ async fn legs_that_make_no_sense_change_nothing() {
         ("invalid_request", v1::RunStart { block_hashes: vec![0; 16].into(), ..good.clone() }),
         ("invalid_request", v1::RunStart { block_hashes: vec![0; 5].into(), ..good.clone() }),
         ("invalid_request", v1::RunStart { max_tokens: 0, ..good.clone() }),
+        ("invalid_request", v1::RunStart { output: vec![258], ..good.clone() }),
+        // Their hashes would be three.
+        ("invalid_request", v1::RunStart { output: vec![1; 9], ..good.clone() }),
+        // As long as it may be.
+        ("invalid_request", v1::RunStart { output: vec![1; 4], max_tokens: 4, ..good.clone() }),
+        (
+            "context_length_exceeded",
+            v1::RunStart {
+                output: vec![1; 216],
+                max_tokens: 217,
+                block_hashes: vec![0; 16 * 16].into(),
+                ..good.clone()
+            },
+        ),
         ("invalid_request", v1::RunStart { leg: None, ..good.clone() }),
         ("invalid_request", v1::RunStart { sampling: Some(hot), ..good.clone() }),
         (

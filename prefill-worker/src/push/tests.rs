@@ -45,7 +45,15 @@ fn a_prefilling_sequence_keeps_its_blocks() {
         let limits = Limits { max_tokens: 9, ..Limits::default() };
         let id = SequenceId(id);
         scheduler
-            .add(NewSequence { id, prompt, hashes, seed, limits, mode: Mode::PrefillOnly })
+            .add(NewSequence {
+                id,
+                prompt,
+                output: Vec::new(),
+                hashes,
+                seed,
+                limits,
+                mode: Mode::PrefillOnly,
+            })
             .unwrap();
     }
     let mut tables: BTreeMap<SequenceId, Vec<BlockId>> = BTreeMap::new();

@@ -1,12 +1,13 @@
 //! The tables behind the lock.
 
+use super::lost::{Fate, Loss, Lost};
 use super::waiting::{Place as Seat, WaitingRoom};
 use super::{Excluded, Shape, WorkerKey};
 use crate::worker_client::channel;
 use estafette_kv_index::{Matches, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{
-    Decision, Fleet, NoChoice, Openings, Receipt, Request, RoutingConfig, WorkerTraits,
+    Decision, Fleet, FleetWorker, NoChoice, Openings, Receipt, Request, RoutingConfig, WorkerTraits,
 };
 use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId, name_hash};
 use std::fmt;
@@ -27,6 +28,13 @@ pub(super) struct Member {
     kv: Option<v1::KvEndpoint>,
     shape: Shape,
     numerics_id: Arc<str>,
+    pub(super) loss: Loss,
+}
+
+impl Member {
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
+    }
 }
 
 /// Where a chosen worker is.
@@ -35,6 +43,7 @@ pub(super) struct Address {
     pub(super) worker: WorkerKey,
     pub(super) channel: Channel,
     pub(super) kv: Option<v1::KvEndpoint>,
+    pub(super) lost: Lost,
 }
 
 /// A slot.
@@ -156,6 +165,7 @@ impl Registry {
             kv: info.kv,
             shape,
             numerics_id: pool.numerics_id.into(),
+            loss: Loss::new(),
         }));
         let traits = WorkerTraits {
             role,
@@ -204,9 +214,13 @@ impl Registry {
         free as u32
     }
 
-    /// Takes a worker out. Its slot stays its own until [`Registry::free`].
+    /// Takes a worker out. Its slot stays its own until [`Registry::free`]. Who leaves in order has finished its work, or
+    /// said that it has not.
     pub(super) fn leave(&mut self, worker: &WorkerKey) {
-        if self.member(worker).is_some() {
+        if let Some(member) = self.member(worker) {
+            if !self.fleet.worker(worker.slot).is_some_and(FleetWorker::is_draining) {
+                member.loss.tell(Fate::Gone);
+            }
             self.fleet.leave(worker.slot);
             self.places[worker.slot as usize] = Place::Leaving(worker.clone());
             self.update_shape();
@@ -290,6 +304,7 @@ impl Registry {
             worker: member.key.clone(),
             channel: member.channel.clone(),
             kv: member.kv.clone(),
+            lost: member.loss.listen(),
         };
         let cached = matches.blocks(WorkerSlot(slot));
         Some((self.fleet.book(slot, wanted, cached, computes), address))

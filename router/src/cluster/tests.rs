@@ -4,7 +4,7 @@ use super::registry::tests::{info, load};
 use super::*;
 use crate::request::Prompt;
 use estafette_routing::QueueOrder;
-use estafette_types::{ErrorCode, Limits, RequestId, SamplingParams};
+use estafette_types::{ErrorCode, HashSeed, Limits, RequestId, SamplingParams};
 use tokio::task::JoinHandle;
 
 mod lessons;
@@ -23,6 +23,8 @@ pub(crate) fn cluster() -> Arc<Cluster> {
         vocab_size: 0,
         default_shape: Shape { block_size: 16, max_model_len: 1000 },
         max_wait: PATIENCE,
+        worker_timeout: Duration::from_secs(2),
+        budget: Mutex::new(RetryBudget::new(1, PATIENCE, Instant::now())),
         queue_order: QueueOrder::Fcfs,
         started: Instant::now(),
     })
@@ -45,12 +47,16 @@ pub(super) fn hear(cluster: &Cluster, worker: &WorkerKey, blocks: u64, waiting_s
     cluster.delta(worker, &[], load, false);
 }
 
-pub(super) fn request(prompt_tokens: usize) -> AnswerRequest {
+pub(crate) fn request(prompt_tokens: usize) -> AnswerRequest {
     let tokens = vec![0; prompt_tokens];
-    let prompt = Prompt { tokens: tokens.into(), hashes: Vec::new().into(), block_size: 16 };
+    let (hashes, seed): (Arc<[_]>, _) = (Vec::new().into(), HashSeed::new(b"model", "", ""));
+    let prompt =
+        Prompt { tokens: tokens.into(), hashes: Arc::clone(&hashes), block_size: 16, seed };
     AnswerRequest {
         id: RequestId(0),
         prompt,
+        output: Vec::new(),
+        hashes,
         params: SamplingParams::default(),
         limits: Limits { max_tokens: 1, stop_token_ids: Vec::new(), ignore_eos: false },
         stop: Vec::new(),

@@ -96,7 +96,7 @@ impl Cluster {
         let wanted = self.wanted(request);
         let held = match self.queue_order {
             QueueOrder::Fcfs => 0,
-            QueueOrder::ShortestWork => self.index.matches(&request.prompt.hashes).longest(),
+            QueueOrder::ShortestWork => self.index.matches(&request.hashes).longest(),
         };
         let woken = Arc::new(Notify::new());
         let mut registry = self.lock();

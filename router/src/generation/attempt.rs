@@ -4,16 +4,16 @@ use super::Client;
 use super::fault::{Blame, Fault, blame, blame_each};
 use super::order::{Gap, Order};
 use super::usage::LegUsage;
-use crate::cluster::{Chosen, Cluster, Target};
+use crate::cluster::{Chosen, Cluster, Fate, Target};
 use crate::error::RequestError;
 use crate::request::AnswerRequest;
 use crate::worker_client::{Leg, LegEvent};
 use estafette_proto::v1::{self, run_start};
-use estafette_types::{ErrorCode, FinishReason, Usage};
+use estafette_types::{ErrorCode, FinishReason, TokenId, Usage};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep_until, timeout_at};
 
-/// How long a decode worker may stay silent after its prefill worker was lost: it either has the KV by then, or is
+/// How long a decode worker may stay silent after its prefill worker has died: it either has the KV by then, or is
 /// computing the prompt itself and says so within this time.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -35,21 +35,25 @@ pub(super) enum Outcome {
     },
 }
 
-/// How far an answer has come, over all attempts.
+/// How far an attempt has come.
 #[derive(Debug)]
 pub(super) struct Progress {
-    pub(super) order: Order,
+    order: Order,
+    /// What the client has got from it.
+    pub(super) delivered: Vec<TokenId>,
+    /// When it got its last token, from whomever.
     last_token: Instant,
 }
 
 impl Progress {
     pub(super) fn new(request: &AnswerRequest) -> Self {
-        Self { order: Order::default(), last_token: request.arrived }
+        Self { order: Order::default(), delivered: Vec::new(), last_token: request.arrived }
     }
 
-    /// As it is for other workers.
-    pub(super) fn resumed(self) -> Self {
-        Self { order: self.order.resumed(), ..self }
+    /// Where the next attempt begins, when the request has been told what was delivered.
+    pub(super) fn next(self, request: &AnswerRequest) -> Self {
+        let order = Order::after(request.output.len() as u32);
+        Self { order, delivered: Vec::new(), last_token: self.last_token }
     }
 }
 
@@ -59,6 +63,8 @@ enum Seen {
     Overdue,
     Prefill(Result<LegEvent, RequestError>),
     Decode(Result<LegEvent, RequestError>),
+    PrefillLost(Fate),
+    DecodeLost,
 }
 
 pub(super) struct Attempt<'a> {
@@ -71,13 +77,15 @@ pub(super) struct Attempt<'a> {
     progress: Progress,
     /// The prefill worker has sent its token.
     prefilled: bool,
+    /// The decode worker has said something: it needs the prefill worker no more.
+    decoding: bool,
     /// Until when the decode leg may take; earlier than the request's deadline once the prefill worker is lost.
     deadline: Instant,
 }
 
 impl<'a> Attempt<'a> {
-    /// `progress` is where an earlier attempt has left off. The answer is computed from its beginning again; tokens depend on
-    /// seed and position alone, so what was delivered already comes again and is dropped.
+    /// `progress` is where an earlier attempt has left off. Tokens depend on seed and position alone, so other workers go on
+    /// from prompt and output as if nothing had happened.
     pub(super) fn new(
         cluster: &'a Cluster,
         request: &'a AnswerRequest,
@@ -94,6 +102,7 @@ impl<'a> Attempt<'a> {
             usage: LegUsage { disaggregated, ..LegUsage::default() },
             progress,
             prefilled: false,
+            decoding: false,
             deadline: request.deadline,
         }
     }
@@ -107,7 +116,7 @@ impl<'a> Attempt<'a> {
         let done = self.usage.done();
         self.cluster.metrics().count(&done);
         let prompt = self.request.prompt.tokens.len() as u64;
-        let billed = self.usage.billed(prompt, u64::from(self.progress.order.delivered()));
+        let billed = self.usage.billed(prompt, self.progress.delivered.len() as u64);
         match outcome {
             Ok(reason) => Outcome::Ended { reason, usage: billed },
             Err((error, faults)) => {
@@ -118,10 +127,15 @@ impl<'a> Attempt<'a> {
 
     /// Sends both legs at once. Neither is given up while it starts, so that what a worker took in is always counted.
     async fn start(&mut self) -> Result<(), Blame> {
-        let Chosen { prefill, decode, transfer, .. } = &self.chosen;
-        let begin = |target: &Target<'_>, leg| {
-            let start = self.request.to_start(Instant::now());
-            Leg::start(target.channel.clone(), v1::RunStart { leg: Some(leg), ..start })
+        let Chosen { prefill, decode, transfer, .. } = &mut self.chosen;
+        let request = self.request;
+        let begin = async |target: &mut Target<'_>, leg| {
+            let start = v1::RunStart { leg: Some(leg), ..request.to_start(Instant::now()) };
+            tokio::select! {
+                biased;
+                leg = Leg::start(target.channel.clone(), start) => leg,
+                _ = target.lost.wait() => Err(silent()),
+            }
         };
         let id = || transfer.to_bytes().to_vec().into();
         let (prefill_leg, decode_leg) = match prefill {
@@ -133,7 +147,7 @@ impl<'a> Attempt<'a> {
                     begin(target, run_start::Leg::Prefill(push)),
                     begin(decode, run_start::Leg::Decode(take)),
                 );
-                (Some((prefill_leg, target)), decode_leg)
+                (Some((prefill_leg, &*target)), decode_leg)
             }
         };
         let mut failures = Vec::new();
@@ -166,12 +180,20 @@ impl<'a> Attempt<'a> {
                 _ = &mut client.stop => Seen::Stopped,
                 event = next(&mut self.prefill) => Seen::Prefill(event),
                 event = next(&mut self.decode) => Seen::Decode(event),
+                fate = lost(&mut self.chosen.prefill), if !self.decoding => Seen::PrefillLost(fate),
+                _ = self.chosen.decode.lost.wait() => Seen::DecodeLost,
                 () = &mut overdue => Seen::Overdue,
             };
             match seen {
                 Seen::Stopped => return Ok(FinishReason::Cancelled),
                 Seen::Overdue => return Err((self.overdue(), Vec::new())),
                 Seen::Prefill(event) => self.on_prefill(event)?,
+                Seen::PrefillLost(fate) => self.prefill_lost(fate)?,
+                Seen::DecodeLost => {
+                    // Its last word would never come.
+                    self.decode = None;
+                    return Err(blame(silent(), &self.chosen.decode.worker));
+                }
                 Seen::Decode(event) => {
                     if let Some(reason) = self.on_decode(event)? {
                         return self.finish(reason, client).await;
@@ -193,6 +215,7 @@ impl<'a> Attempt<'a> {
                 client.turn.pass();
             }
             self.progress.last_token = now;
+            self.progress.delivered.push(token.id);
             match timeout_at(self.request.deadline.into(), client.token(token)).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
@@ -202,18 +225,33 @@ impl<'a> Attempt<'a> {
         Ok(true)
     }
 
+    /// The prefill worker is lost before the decode worker has said anything. When it is gone, its connections say so. When it
+    /// is silent, a decode worker that waits for its blocks cannot tell it from a slow one, and whether it had them all is not
+    /// known here: both start again, elsewhere or from what the decode worker has cached.
+    fn prefill_lost(&mut self, fate: Fate) -> Result<(), Blame> {
+        if fate != Fate::Silent && self.prefilled {
+            return Ok(());
+        }
+        self.prefill = None;
+        match &self.chosen.prefill {
+            Some(target) => Err(blame(silent(), &target.worker)),
+            None => Ok(()),
+        }
+    }
+
     fn on_prefill(&mut self, event: Result<LegEvent, RequestError>) -> Result<(), Blame> {
         let Some(target) = &self.chosen.prefill else { return Ok(()) };
         target.booked.taken_in();
         match event {
             Ok(LegEvent::Token(token)) => {
                 self.prefilled = true;
-                self.progress.order.push(token).map_err(|gap| blame(lost(gap), &target.worker))
+                self.progress.order.push(token).map_err(|gap| blame(missing(gap), &target.worker))
             }
             Ok(LegEvent::Finished(finished)) => {
+                let error = (!self.prefilled).then(|| broken_off(&finished));
                 self.usage.prefill = finished.usage.map(Usage::from);
                 self.prefill = None;
-                Ok(())
+                error.map_or(Ok(()), |error| Err(blame(error, &target.worker)))
             }
             Err(error) if !self.prefilled => Err(blame(error, &target.worker)),
             Err(error) => {
@@ -232,10 +270,11 @@ impl<'a> Attempt<'a> {
     ) -> Result<Option<FinishReason>, Blame> {
         let Target { worker, booked, .. } = &self.chosen.decode;
         booked.taken_in();
+        self.decoding = true;
         match event {
             Ok(LegEvent::Token(token)) => {
                 self.deadline = self.request.deadline;
-                self.progress.order.push(token).map_err(|gap| blame(lost(gap), worker))?;
+                self.progress.order.push(token).map_err(|gap| blame(missing(gap), worker))?;
                 Ok(None)
             }
             Ok(LegEvent::Finished(finished)) => {
@@ -245,8 +284,7 @@ impl<'a> Attempt<'a> {
                 self.usage.decode = finished.usage.map(Usage::from);
                 self.decode = None;
                 if reason == FinishReason::Cancelled {
-                    let error = "the worker ended the answer before it was complete";
-                    return Err(blame(RequestError::new(ErrorCode::WorkerLost, error), worker));
+                    return Err(blame(broken_off(&finished), worker));
                 }
                 Ok(Some(reason))
             }
@@ -261,11 +299,12 @@ impl<'a> Attempt<'a> {
         client: &mut Client,
     ) -> Result<FinishReason, Blame> {
         while self.prefill.is_some()
-            && (self.progress.order.delivered() == 0 || self.progress.order.finish().is_err())
+            && (self.progress.delivered.is_empty() || self.progress.order.finish().is_err())
         {
             tokio::select! {
                 _ = &mut client.stop => return Ok(FinishReason::Cancelled),
                 event = next(&mut self.prefill) => self.on_prefill(event)?,
+                fate = lost(&mut self.chosen.prefill) => self.prefill_lost(fate)?,
                 () = sleep_until(self.deadline.into()) => {
                     return Err((self.overdue(), Vec::new()));
                 }
@@ -274,7 +313,7 @@ impl<'a> Attempt<'a> {
                 return Ok(FinishReason::Cancelled);
             }
         }
-        self.progress.order.finish().map_err(|gap| (lost(gap), Vec::new()))?;
+        self.progress.order.finish().map_err(|gap| (missing(gap), Vec::new()))?;
         Ok(reason)
     }
 
@@ -308,6 +347,28 @@ fn overdue() -> RequestError {
     RequestError::new(ErrorCode::DeadlineExceeded, "the request ran into its deadline")
 }
 
+/// Returns when the worker of a leg is lost; never, when there is no leg.
+async fn lost(target: &mut Option<Target<'_>>) -> Fate {
+    match target {
+        Some(target) => target.lost.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Why a worker has ended a leg before it was complete.
+fn broken_off(finished: &v1::Finished) -> RequestError {
+    if finished.leaving {
+        return RequestError::new(ErrorCode::Draining, "the worker leaves");
+    }
+    let error = "the worker ended the answer before it was complete";
+    RequestError::new(ErrorCode::WorkerLost, error)
+}
+
+fn silent() -> RequestError {
+    let message = "a worker has stopped answering while it worked on this request; send it again";
+    RequestError::new(ErrorCode::WorkerLost, message)
+}
+
 /// The leg's next event; never, when there is no leg.
 async fn next(leg: &mut Option<Leg>) -> Result<LegEvent, RequestError> {
     match leg {
@@ -316,7 +377,7 @@ async fn next(leg: &mut Option<Leg>) -> Result<LegEvent, RequestError> {
     }
 }
 
-fn lost(gap: Gap) -> RequestError {
+fn missing(gap: Gap) -> RequestError {
     let message = format!("token {} of the answer was lost between the workers", gap.missing);
     RequestError::new(ErrorCode::WorkerLost, message)
 }

@@ -1,7 +1,8 @@
 //! Puts the tokens of both legs in order: each index exactly once.
 //!
-//! The prefill worker sends index 0, the decode worker the rest, over different connections: index 1 may overtake index
-//! 0. After a failed hand-off the decode worker starts again at 0: what was delivered already is dropped.
+//! The prefill worker sends the first index, the decode worker the rest, over different connections: the second may
+//! overtake the first. After a failed hand-off the decode worker sends the first one too: what was delivered already is
+//! dropped.
 
 use estafette_proto::v1::Token;
 use std::collections::BTreeMap;
@@ -32,9 +33,9 @@ impl Order {
         self.next
     }
 
-    /// As it is for the same answer from other workers: what was delivered stays so, what came too early comes again.
-    pub(super) fn resumed(self) -> Self {
-        Self { next: self.next, ..Self::default() }
+    /// For an answer of which `delivered` tokens came from other workers.
+    pub(super) fn after(delivered: u32) -> Self {
+        Self { next: delivered, ..Self::default() }
     }
 
     /// Takes a token; [`Order::pop`] then gives what can be delivered.

@@ -18,7 +18,8 @@ impl LegUsage {
     ///
     /// A decode worker that took the KV over counts no prompt. One that counts a prompt computed it itself, because there
     /// was no hand-off or it failed; then its count is the whole answer's, and what the prefill worker did before was done
-    /// twice. A count that was lost with its worker is made up for by what is known: the client has got `delivered` tokens.
+    /// twice. A count that was lost with its worker is made up for by what is known: the client has got `delivered` tokens
+    /// from these workers.
     pub(super) fn billed(&self, prompt_tokens: u64, delivered: u64) -> Usage {
         let prefill = self.prefill.unwrap_or_default();
         let decode = self.decode.unwrap_or_default();
@@ -42,33 +43,54 @@ impl LegUsage {
     }
 }
 
-/// What attempts that failed have cost. The next attempt does their work again, so that it counts as recomputed then.
+/// What attempts that failed have done: tokens that the client has got, which stay, and the rest, which the next attempt does
+/// again, so that it counts as recomputed then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Earlier {
+    delivered: u64,
+    lost: u64,
+}
+
+impl Earlier {
+    fn add_to(self, usage: Usage) -> Usage {
+        Usage {
+            generated: usage.generated + self.delivered,
+            recomputed: usage.recomputed + self.lost,
+            ..usage
+        }
+    }
+}
+
+/// The attempts that have failed so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spent {
-    /// Tokens of all attempts but the last one.
-    earlier: u64,
+    /// All but the last one.
+    before: Earlier,
     /// The same with it.
-    all: u64,
-    /// The client's bill if the last one stays the last.
+    all: Earlier,
+    /// What the last one alone would be billed if it stays the last.
     billed: Usage,
 }
 
 impl Spent {
-    /// An attempt has done `done`; if no other follows, the client is billed `billed` for it.
-    pub(super) fn failed(&mut self, done: &Usage, billed: Usage) {
-        self.earlier = self.all;
-        self.all += done.computed + done.recomputed + done.generated;
+    /// An attempt has done `done`, of which the client has got `delivered` tokens; for it alone, if no other follows, the
+    /// client is billed `billed`.
+    pub(super) fn failed(&mut self, done: &Usage, delivered: u64, billed: Usage) {
+        self.before = self.all;
+        self.all.delivered += delivered;
+        // Its counts may be lost, but not what the client has got.
+        self.all.lost += done.computed + done.recomputed + done.generated.saturating_sub(delivered);
         self.billed = billed;
     }
 
     /// The client's bill when no other attempt follows: the work of the last one is what it pays for.
     pub(super) fn bill(&self) -> Usage {
-        Usage { recomputed: self.billed.recomputed + self.earlier, ..self.billed }
+        self.before.add_to(self.billed)
     }
 
     /// The client's bill when another attempt has done the rest, for which it would be billed `usage`.
     pub(super) fn bill_with(&self, usage: Usage) -> Usage {
-        Usage { recomputed: usage.recomputed + self.all, ..usage }
+        self.all.add_to(usage)
     }
 }
 

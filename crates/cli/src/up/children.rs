@@ -4,10 +4,13 @@ use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{ChildStdin, Command};
 use tokio::signal::unix::{self, SignalKind, signal};
+
+/// What the router is called among the processes.
+pub(super) const ROUTER: &str = "router";
 
 /// How a flag's value is written.
 pub(super) fn flag_value(value: &impl ValueEnum) -> String {
@@ -71,6 +74,32 @@ impl Child {
     }
 }
 
+/// How a process ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    name: String,
+    status: std::io::Result<ExitStatus>,
+}
+
+impl Ended {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A worker that was drained. A router does not leave by itself.
+    pub(super) fn has_left_in_order(&self) -> bool {
+        self.name != ROUTER && self.status.as_ref().is_ok_and(ExitStatus::success)
+    }
+
+    pub(super) fn into_error(self) -> anyhow::Error {
+        let name = self.name;
+        match self.status {
+            Ok(status) => anyhow!("{name} ended ({status}); its last lines above say why"),
+            Err(error) => anyhow!("cannot wait for {name}: {error}"),
+        }
+    }
+}
+
 /// All processes of the cluster.
 #[derive(Default)]
 pub(super) struct Children(Vec<Child>);
@@ -80,19 +109,17 @@ impl Children {
         self.0.push(child);
     }
 
-    /// Waits until any process ends by itself, which none should, and says which.
-    pub(super) async fn first_to_end(&mut self) -> anyhow::Error {
-        let waits = self.0.iter_mut().map(|child| {
-            Box::pin(async {
-                let status = child.process.wait().await;
-                (child.name.clone(), status)
-            })
-        });
-        let ((name, status), _, _) = futures_util::future::select_all(waits).await;
-        match status {
-            Ok(status) => anyhow!("{name} ended ({status}); its last lines above say why"),
-            Err(error) => anyhow!("cannot wait for {name}: {error}"),
-        }
+    /// Whether one of those that are left is called so.
+    pub(super) fn any(&self, chosen: impl Fn(&str) -> bool) -> bool {
+        self.0.iter().any(|child| chosen(&child.name))
+    }
+
+    /// Waits until any process ends, takes it out, and says how it ended.
+    pub(super) async fn first_to_end(&mut self) -> Ended {
+        let waits = self.0.iter_mut().map(|child| Box::pin(child.process.wait()));
+        let (status, at, _) = futures_util::future::select_all(waits).await;
+        let name = self.0.remove(at).name;
+        Ended { name, status }
     }
 
     /// Asks the chosen processes to leave and waits for all of them; kills those that take too long.

@@ -31,7 +31,7 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(large.decode(5, 10, 10).unwrap_err(), no_room("sequences at once", 5, 4));
     assert_eq!(large.decode(1, 200, 60).unwrap_err(), no_room("tokens of context", 261, 256));
     assert_eq!(bench(8).decode(4, 30, 30).unwrap_err(), no_room("blocks of KV memory", 13, 8));
-    let refused = AddError::TooLong { prompt: 256, max_model_len: 256 };
+    let refused = AddError::TooLong { given: 256, max_model_len: 256 };
     assert_eq!(large.prefill(256).unwrap_err(), BenchError::Refused(refused));
     assert_eq!(large.decode(1, 0, 1).unwrap_err(), BenchError::Refused(AddError::EmptyPrompt));
     assert!(large.engine.scheduler.is_idle());

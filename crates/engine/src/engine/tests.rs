@@ -52,6 +52,34 @@ fn expect_same_in_every_schedule(rig: &mut Rig, requests: &[Request], scarce: u3
     alone
 }
 
+/// Each request from different points of its answer on, all at once, in chunks or with scarce blocks: the rest, with the
+/// prompt counted once and what was computed elsewhere counted as done twice.
+fn expect_same_rest(rig: &mut Rig, requests: &[Request], expected: &[Answer], scarce: u32) {
+    for cut in [1, 2, 7] {
+        for (chunk, blocks) in [(512, rig.num_blocks), (16, rig.num_blocks), (512, scarce)] {
+            rig.reset(chunk, blocks);
+            let resumed: Vec<_> = requests
+                .iter()
+                .zip(expected)
+                .map(|(request, answer)| {
+                    let output = answer.tokens[..cut].iter().map(|(token, _)| *token).collect();
+                    Request { output, ..request.clone() }
+                })
+                .collect();
+            let rest = rig.run(&resumed);
+            for ((rest, whole), request) in rest.iter().zip(expected).zip(requests) {
+                assert_eq!(rest.tokens, whole.tokens[cut..], "after {cut} tokens");
+                assert_eq!(rest.usage.prompt, request.prompt.len() as u64);
+                assert_eq!(rest.usage.generated, rest.tokens.len() as u64, "only the rest");
+                if blocks == rig.num_blocks {
+                    // The last token's row was nobody's before.
+                    assert_eq!(rest.usage.recomputed, cut as u64 - 1);
+                }
+            }
+        }
+    }
+}
+
 /// Other threads and tiers than the ones that gave `expected`.
 fn expect_same_on(
     model: &GgufFile,
@@ -72,6 +100,7 @@ fn the_tiny_model_gives_the_same_bits_in_every_schedule_and_on_every_tier() {
     let requests = sixteen(&text, 40);
     let mut rig = Rig::new(&model, cpu(Tier::detect(), 2), 200, 512);
     let expected = expect_same_in_every_schedule(&mut rig, &requests, 20);
+    expect_same_rest(&mut rig, &requests, &expected, 20);
     for tier in tiers() {
         for threads in [1, 2, 3] {
             expect_same_on(&model, tier, threads, &requests, &expected);
@@ -89,7 +118,9 @@ fn the_reference_backend_does_too() {
 #[test]
 fn the_real_model_gives_the_same_bits_in_every_schedule() {
     let mut rig = Rig::new(&real_model(), cpu(Tier::detect(), 2), 200, 512);
-    expect_same_in_every_schedule(&mut rig, &sixteen(&STORY, 8), 16);
+    let requests = sixteen(&STORY, 8);
+    let expected = expect_same_in_every_schedule(&mut rig, &requests, 16);
+    expect_same_rest(&mut rig, &requests, &expected, 16);
 }
 
 #[test]

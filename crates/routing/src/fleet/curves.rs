@@ -17,6 +17,13 @@ pub(super) struct Shown {
     at: u64,
 }
 
+impl Shown {
+    /// It has prefilled often enough to be known by its own steps.
+    pub(super) fn is_shown(&self) -> bool {
+        self.model.prefills_seen() >= SHOWN_MIN
+    }
+}
+
 /// The curves of the pools.
 #[derive(Debug, Default)]
 pub(super) struct Curves {
@@ -57,7 +64,7 @@ impl Curves {
     ) -> StepCost {
         let model = &shown.model;
         let fresh = self.prefill_steps - shown.at <= STALE_AFTER * workers as u64;
-        if fresh && model.prefills_seen() >= SHOWN_MIN {
+        if fresh && shown.is_shown() {
             return model.cost();
         }
         let others = others();

@@ -21,10 +21,22 @@ fn seed() -> HashSeed {
 }
 
 fn new(id: u64, prompt: &[TokenId], max_tokens: u32, mode: Mode) -> NewSequence {
+    resumed(id, prompt, &[], max_tokens, mode)
+}
+
+/// An answer that begins with `output`.
+fn resumed(
+    id: u64,
+    prompt: &[TokenId],
+    output: &[TokenId],
+    max_tokens: u32,
+    mode: Mode,
+) -> NewSequence {
     NewSequence {
         id: SequenceId(id),
         prompt: prompt.to_vec(),
-        hashes: block_hashes(seed(), prompt, BLOCK as usize),
+        output: output.to_vec(),
+        hashes: block_hashes(seed(), &[prompt, output].concat(), BLOCK as usize),
         seed: seed(),
         limits: Limits { max_tokens, stop_token_ids: vec![0], ignore_eos: false },
         mode,
@@ -160,7 +172,7 @@ fn what_cannot_run_is_refused() {
     let mut scheduler = Scheduler::new(config());
     assert_eq!(scheduler.add(new(1, &[], 1, Mode::Local)), Err(AddError::EmptyPrompt));
     let long = scheduler.add(new(1, &[1; 48], 1, Mode::Local)).unwrap_err();
-    assert_eq!(long, AddError::TooLong { prompt: 48, max_model_len: 48 });
+    assert_eq!(long, AddError::TooLong { given: 48, max_model_len: 48 });
     let mut tiny = Scheduler::new(SchedulerConfig { num_blocks: 2, ..config() });
     let error = tiny.add(new(1, &[1; 8], 1, Mode::Local)).unwrap_err();
     assert_eq!(error, AddError::NeverFits { tokens: 9, pool_tokens: 8 });
@@ -326,6 +338,75 @@ fn nothing_is_kept_of_blocks_that_were_never_reserved() {
     assert_eq!((usage.prompt, usage.computed), (5, 5));
 }
 
+/// The first `count` tokens of an answer.
+fn beginning(prompt: &[TokenId], max_tokens: u32, count: usize) -> Vec<TokenId> {
+    answer(prompt, max_tokens).into_iter().take(count).map(|(_, token)| token).collect()
+}
+
+#[test]
+fn an_answer_that_began_elsewhere_goes_on_and_is_counted_as_done_twice() {
+    let (prompt, max_tokens) = ([1, 2, 3, 4, 5, 6], 9);
+    let expected = answer(&prompt, max_tokens);
+    for given in 1..expected.len() {
+        let output = beginning(&prompt, max_tokens, given);
+        let mut scheduler = Scheduler::new(config());
+        scheduler.add(resumed(1, &prompt, &output, max_tokens, Mode::Local)).unwrap();
+        let events = run(&mut scheduler);
+        assert_eq!(tokens_of(&events, 1), expected[given..]);
+        let rest = (expected.len() - given) as u64;
+        let usage = Usage {
+            prompt: 6,
+            computed: 6,
+            recomputed: given as u64 - 1,
+            generated: rest,
+            ..Usage::default()
+        };
+        assert_eq!(usage_of(&events, 1).1, usage);
+        let passes = (6 + given as u64).div_ceil(8);
+        // The last step is the one that finds nothing to do.
+        let steps = passes - 1 + rest + 1;
+        assert_eq!(scheduler.load().steps, steps, "one pass over what was given");
+        // What it left in the cache is found by the next one, beyond the prompt.
+        scheduler.add(resumed(2, &prompt, &output, max_tokens, Mode::Local)).unwrap();
+        let found = (6 + given - 1) / 4 * 4;
+        let usage = usage_of(&run(&mut scheduler), 2).1;
+        assert_eq!(usage.cached, found.min(6) as u64);
+        assert_eq!(usage.recomputed, (6 + given - 1 - found.max(6)) as u64);
+    }
+}
+
+#[test]
+fn an_answer_that_began_elsewhere_is_handed_off_with_its_beginning() {
+    let (prompt, max_tokens) = ([1, 2, 3, 4, 5, 6], 9);
+    let expected = answer(&prompt, max_tokens);
+    let output = beginning(&prompt, max_tokens, 4);
+    let mut prefill = Scheduler::new(config());
+    prefill.add(resumed(1, &prompt, &output, max_tokens, Mode::PrefillOnly)).unwrap();
+    let (plan, _) = step(&mut prefill);
+    assert!(!plan.sequences[0].ends_prompt, "the chunk ends in the output");
+    let (plan, events) = step(&mut prefill);
+    assert!(plan.sequences[0].ends_prompt);
+    assert_eq!(tokens_of(&events, 1), expected[4..5]);
+    let mut decode = Scheduler::new(config());
+    decode.add(resumed(1, &prompt, &output, max_tokens, Mode::Remote)).unwrap();
+    assert_eq!(decode.reserve(SequenceId(1)).unwrap().table.len(), 3);
+    let mut events = decode.adopt(SequenceId(1), expected[4].1);
+    events.extend(run(&mut decode));
+    assert_eq!(tokens_of(&events, 1), expected[5..]);
+    let usage = usage_of(&events, 1).1;
+    assert_eq!((usage.prompt, usage.generated as usize), (0, expected.len() - 5));
+}
+
+#[test]
+fn an_answer_that_is_complete_already_or_too_long_is_refused() {
+    let mut scheduler = Scheduler::new(config());
+    let complete = scheduler.add(resumed(1, &[1, 2], &[3, 4], 2, Mode::Local)).unwrap_err();
+    assert_eq!(complete, AddError::Complete { output: 2, max_tokens: 2 });
+    let long = scheduler.add(resumed(1, &[1; 30], &[3; 18], 40, Mode::Local)).unwrap_err();
+    assert_eq!(long, AddError::TooLong { given: 48, max_model_len: 48 });
+    assert!(scheduler.is_idle());
+}
+
 #[test]
 fn a_hand_off_takes_a_place_in_the_batch_when_it_gets_its_blocks() {
     let mut scheduler = Scheduler::new(SchedulerConfig { max_num_seqs: 2, ..config() });
@@ -447,7 +528,7 @@ fn uncached(scheduler: &Scheduler) -> u64 {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Add { prompt: u8, len: usize, max_tokens: u32, mode: u8 },
+    Add { prompt: u8, len: usize, max_tokens: u32, mode: u8, given: usize },
     Step,
     Cancel { which: usize },
     Reserve { which: usize },
@@ -458,9 +539,9 @@ enum Op {
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
-        3 => (0..4u8, 1..30usize, 1..12u32, 0..4u8).prop_map(|(prompt, len, max_tokens, mode)| {
-            Op::Add { prompt, len, max_tokens, mode }
-        }),
+        3 => (0..4u8, 1..30usize, 1..12u32, 0..4u8, 0..6usize).prop_map(
+            |(prompt, len, max_tokens, mode, given)| Op::Add { prompt, len, max_tokens, mode, given }
+        ),
         8 => Just(Op::Step),
         1 => (0..20usize).prop_map(|which| Op::Cancel { which }),
         4 => (0..20usize).prop_map(|which| Op::Reserve { which }),
@@ -480,17 +561,21 @@ proptest! {
     fn every_answer_is_the_undisturbed_one_and_nothing_leaks(ops in ops(), places in 1..5usize) {
         let limits = SchedulerConfig { max_num_seqs: places as u32, ..config() };
         let mut scheduler = Scheduler::new(limits);
-        let mut prompts: Vec<(Vec<TokenId>, u32, Mode)> = Vec::new();
+        let mut prompts: Vec<(Vec<TokenId>, Vec<TokenId>, u32, Mode)> = Vec::new();
         let mut events = Vec::new();
         let mut cancelled = Vec::new();
         let id = |which: usize| SequenceId(which as u64);
         for op in ops {
             match op {
-                Op::Add { prompt, len, max_tokens, mode } => {
+                Op::Add { prompt, len, max_tokens, mode, given } => {
                     let mode = [Mode::Local, Mode::PrefillOnly, Mode::Remote, Mode::Remote][mode as usize];
                     let prompt: Vec<_> = (0..len as u32).map(|i| u32::from(prompt) + i * 3 + 1).collect();
-                    if scheduler.add(new(prompts.len() as u64, &prompt, max_tokens, mode)).is_ok() {
-                        prompts.push((prompt, max_tokens, mode));
+                    // Never the last token: what is complete is refused.
+                    let whole = answer(&prompt, max_tokens).len();
+                    let output = beginning(&prompt, max_tokens, given.min(whole.saturating_sub(1)));
+                    let number = prompts.len() as u64;
+                    if scheduler.add(resumed(number, &prompt, &output, max_tokens, mode)).is_ok() {
+                        prompts.push((prompt, output, max_tokens, mode));
                     }
                 }
                 Op::Step => {
@@ -505,8 +590,10 @@ proptest! {
                 },
                 Op::Reserve { which } => drop(scheduler.reserve(id(which))),
                 Op::Arrive { which } => if scheduler.reserve(id(which)).is_ok() {
-                    let first = next_token(&prompts[which].0);
-                    events.push(StepEvent::Token { id: id(which), index: 0, token: first });
+                    let (prompt, output, ..) = &prompts[which];
+                    let first = next_token(&[&prompt[..], output].concat());
+                    let index = output.len() as u32;
+                    events.push(StepEvent::Token { id: id(which), index, token: first });
                     events.extend(scheduler.adopt(id(which), first));
                 },
                 Op::Fail { which, verified, written } => {
@@ -537,9 +624,12 @@ proptest! {
         }
         prop_assert!(scheduler.is_idle());
         prop_assert_eq!(scheduler.load().free_blocks, 16);
-        for (which, (prompt, max_tokens, mode)) in prompts.iter().enumerate() {
+        for (which, (prompt, output, max_tokens, mode)) in prompts.iter().enumerate() {
             let tokens = tokens_of(&events, which as u64);
-            let expected = answer(prompt, if *mode == Mode::PrefillOnly { 1 } else { *max_tokens });
+            let mut expected = answer(prompt, *max_tokens).split_off(output.len());
+            if *mode == Mode::PrefillOnly {
+                expected.truncate(1);
+            }
             if cancelled.contains(&which) {
                 prop_assert_eq!(&tokens[..], &expected[..tokens.len()]);
             } else {

@@ -36,6 +36,7 @@ fn a_snapshot_comes_in_chunks_and_deltas_follow() {
                     }
                 }
             }
+            v1::state_update::Body::Tick(_) => panic!("the service ticks, not the publisher"),
         }
     }
     assert_eq!(known.len(), hashes.len());

@@ -10,7 +10,7 @@ async fn the_overlap_is_looked_up_when_a_request_is_sent_and_not_only_when_it_co
     let [a, b] = ["a", "b"].map(|id| join(&cluster, id, 100));
     let mut wanted = request(800);
     let hashes: Vec<_> = (1..50).map(BlockHash).collect();
-    wanted.prompt.hashes = hashes.clone().into();
+    wanted.hashes = hashes.clone().into();
     let stored: Vec<_> = hashes.iter().map(|hash| KvEvent::Stored(*hash)).collect();
     let removed: Vec<_> = hashes.iter().map(|hash| KvEvent::Removed(*hash)).collect();
     cluster.index.apply(WorkerSlot(a.slot), &stored);

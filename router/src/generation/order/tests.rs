@@ -38,3 +38,13 @@ fn a_token_that_never_comes_is_not_waited_for_without_end() {
     let refused = (1..).map(|i| order.push(token(i))).position(|pushed| pushed.is_err());
     assert_eq!(refused, Some(WAITING_MAX));
 }
+
+#[test]
+fn an_answer_that_goes_on_elsewhere_repeats_nothing_and_misses_nothing() {
+    let mut order = Order::after(3);
+    for index in [1, 4, 2, 3, 4] {
+        order.push(token(index)).unwrap();
+    }
+    assert_eq!(drain(&mut order), [3, 4]);
+    assert_eq!(order.finish(), Ok(()));
+}
