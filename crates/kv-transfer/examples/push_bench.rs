@@ -6,6 +6,8 @@ use estafette_kv_transfer::{
     ReceiverLimits, TransportChoice,
 };
 use estafette_proto::v1::KvEndpoint;
+use estafette_security::Tls;
+use estafette_security::testing::{Authority, Folder};
 use estafette_types::{BlockId, Incarnation, TransferId};
 use std::error::Error;
 use std::sync::Arc;
@@ -16,27 +18,37 @@ const ROUNDS: u128 = 40;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    for transport in [TransportChoice::Tcp, TransportChoice::Shm] {
-        let (bytes, mut times) = measure(transport).await?;
-        println_result(transport, bytes, &mut times);
+    let folder = Folder::new(&std::env::temp_dir());
+    let tls = Tls::load(Authority::new().member(folder.path()))?;
+    let ways = [
+        ("tcp", TransportChoice::Tcp, None),
+        ("tcp with tls", TransportChoice::Tcp, Some(tls)),
+        ("shared memory", TransportChoice::Shm, None),
+    ];
+    for (name, transport, tls) in ways {
+        let (bytes, mut times) = measure(transport, tls).await?;
+        println_result(name, bytes, &mut times);
     }
     Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its result")]
-fn println_result(transport: TransportChoice, bytes: usize, times: &mut [Duration]) {
+fn println_result(name: &str, bytes: usize, times: &mut [Duration]) {
     times.sort();
     let (best, median) = (times[0], times[times.len() / 2]);
     let rate = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e9;
     println!(
-        "{transport:?}: {:.1} MB, median {median:.2?} ({:.2} GB/s), best {best:.2?} ({:.2} GB/s)",
+        "{name}: {:.1} MB, median {median:.2?} ({:.2} GB/s), best {best:.2?} ({:.2} GB/s)",
         bytes as f64 / 1e6,
         rate(median),
         rate(best),
     );
 }
 
-async fn measure(transport: TransportChoice) -> Result<(usize, Vec<Duration>), Box<dyn Error>> {
+async fn measure(
+    transport: TransportChoice,
+    tls: Option<Tls>,
+) -> Result<(usize, Vec<Duration>), Box<dyn Error>> {
     let kv = KvLayout { num_blocks: BLOCKS, block_size: 16, layers: 30, kv_heads: 3, head_dim: 64 };
     let layout = HandoffLayout {
         kv,
@@ -55,9 +67,10 @@ async fn measure(transport: TransportChoice) -> Result<(usize, Vec<Duration>), B
         Some(&path),
         Incarnation(1),
         ReceiverLimits::default(),
+        tls.clone(),
     )
     .await?;
-    let limits = PusherLimits { transport, ..PusherLimits::default() };
+    let limits = PusherLimits { transport, tls, ..PusherLimits::default() };
     let (pusher, mut outcomes) = Pusher::new(source, layout.clone(), Incarnation(2), limits);
     let endpoint = KvEndpoint {
         worker_id: "bench".into(),
