@@ -118,7 +118,8 @@ async fn bind(
         numerics_id: foundation.numerics_id.clone(),
     };
     let (address, limits) = (foundation.kv_listen, ReceiverLimits::default());
-    Receiver::bind(pool.memory, layout, address, path, foundation.incarnation, limits).await
+    let (incarnation, tls) = (foundation.incarnation, foundation.tls.clone());
+    Receiver::bind(pool.memory, layout, address, path, incarnation, limits, tls).await
 }
 
 impl Receive {

@@ -12,6 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Http {
     agent: ureq::Agent,
     base: String,
+    key: Option<String>,
 }
 
 /// Status and body.
@@ -64,7 +65,13 @@ impl Http {
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT))
             .build();
-        Self { agent: config.into(), base: format!("http://{address}") }
+        Self { agent: config.into(), base: format!("http://{address}"), key: None }
+    }
+
+    /// The same with an API key.
+    #[must_use]
+    pub fn with_key(self, key: &str) -> Self {
+        Self { key: Some(format!("Bearer {key}")), ..self }
     }
 
     /// GET.
@@ -77,7 +84,12 @@ impl Http {
     /// # Errors
     /// When there is no answer.
     pub fn try_get(&self, path: &str) -> Result<Reply, ureq::Error> {
-        self.agent.get(format!("{}{path}", self.base)).call().map(reply)
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let request = match &self.key {
+            Some(key) => request.header("authorization", key),
+            None => request,
+        };
+        request.call().map(reply)
     }
 
     /// The server's metrics at one moment.
@@ -93,6 +105,10 @@ impl Http {
     /// POST of anything.
     pub fn post_bytes(&self, path: &str, body: &[u8]) -> Reply {
         let request = self.agent.post(format!("{}{path}", self.base));
+        let request = match &self.key {
+            Some(key) => request.header("authorization", key),
+            None => request,
+        };
         let sent = request.header("content-type", "application/json").send(body);
         reply(sent.unwrap_or_else(|e| panic!("POST {path}: {e}")))
     }

@@ -83,6 +83,7 @@ impl WorkerOptions {
             advertise: None,
             transport: self.transport,
             drain_timeout: self.drain_timeout,
+            tls: None,
             engine: EngineSettings {
                 threads: 1,
                 kv_memory: ByteSize(self.kv_bytes),

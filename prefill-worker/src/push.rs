@@ -63,7 +63,7 @@ pub(crate) async fn build(
         Transport::Tcp => TransportChoice::Tcp,
         Transport::Shm => TransportChoice::Shm,
     };
-    let limits = PusherLimits { transport, ..PusherLimits::default() };
+    let limits = PusherLimits { transport, tls: foundation.tls, ..PusherLimits::default() };
     let (pusher, outcomes) =
         Pusher::new(pool.memory, layout.clone(), foundation.incarnation, limits);
     forward(outcomes, foundation.commands);

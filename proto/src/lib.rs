@@ -16,6 +16,8 @@ pub mod v1 {
 }
 
 mod convert;
+#[doc(hidden)]
+pub mod fuzz;
 
 use estafette_types::ErrorCode;
 use tonic::Status;

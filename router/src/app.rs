@@ -8,6 +8,7 @@ use crate::metrics::RouterMetrics;
 use crate::model::ServedModel;
 use crate::request::{AnswerOptions, AnswerRequest, Prompt};
 use estafette_config::RouterSettings;
+use estafette_security::ApiKeys;
 use estafette_telemetry::{Exporter, catalogue};
 use estafette_tokenizer::TokenizerError;
 use estafette_types::{ErrorCode, RequestId, SplitMix64, TokenId};
@@ -29,6 +30,7 @@ pub(crate) struct App {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) exporter: Exporter,
     pub(crate) max_body: usize,
+    keys: Option<ApiKeys>,
     timeout: Duration,
     max_concurrent_requests: usize,
     places: Arc<Semaphore>,
@@ -42,6 +44,7 @@ impl App {
         cluster: Arc<Cluster>,
         exporter: Exporter,
         settings: &RouterSettings,
+        keys: Option<ApiKeys>,
         seed: u64,
     ) -> Self {
         Self {
@@ -49,12 +52,23 @@ impl App {
             cluster,
             exporter,
             max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
+            keys,
             timeout: settings.admission.request_timeout,
             max_concurrent_requests: settings.admission.max_concurrent_requests,
             places: Arc::new(Semaphore::new(settings.admission.max_concurrent_requests)),
             long_texts: Arc::new(Semaphore::new(LONG_TEXTS_MAX)),
             rng: Mutex::new(SplitMix64::new(seed)),
         }
+    }
+
+    /// Whether a client with this `Authorization` header may use the API.
+    ///
+    /// # Errors
+    /// When it brings no key, or a wrong one.
+    pub(crate) fn check_key(&self, authorization: Option<&[u8]>) -> Result<(), RequestError> {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        keys.check(authorization)
+            .map_err(|denied| RequestError::new(ErrorCode::InvalidApiKey, denied.to_string()))
     }
 
     /// Waits until no request is in work.

@@ -23,6 +23,7 @@ use estafette_config::{QueueOrder, RouterSettings};
 use estafette_kv_index::{KvIndex, WorkerSlot};
 use estafette_proto::v1;
 use estafette_routing::{Choice, Decision, NoChoice, Receipt, Request};
+use estafette_security::Tls;
 use estafette_types::{
     BlockHash, Incarnation, KvEvent, LoadRecord, SplitMix64, TransferId, WorkerId,
 };
@@ -186,7 +187,12 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(model: &ServedModel, settings: &RouterSettings, seed: u64) -> Self {
+    pub(crate) fn new(
+        model: &ServedModel,
+        settings: &RouterSettings,
+        tls: Option<Tls>,
+        seed: u64,
+    ) -> Self {
         let (admission, now) = (&settings.admission, Instant::now());
         let order = match admission.queue_order {
             QueueOrder::Fcfs => estafette_routing::QueueOrder::Fcfs,
@@ -195,7 +201,7 @@ impl Cluster {
         let room = WaitingRoom::new(order, admission.max_waiting_requests);
         Self {
             index: KvIndex::new(),
-            registry: Mutex::new(Registry::new(room, SplitMix64::new(seed))),
+            registry: Mutex::new(Registry::new(room, SplitMix64::new(seed)).with_tls(tls)),
             metrics: RouterMetrics::new(),
             ready: watch::Sender::new(false),
             digest: model.digest,

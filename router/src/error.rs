@@ -28,6 +28,9 @@ pub enum RouterError {
     /// Metrics cannot be recorded.
     #[error(transparent)]
     Metrics(#[from] estafette_telemetry::ExporterError),
+    /// A certificate, or the file of keys.
+    #[error(transparent)]
+    Security(#[from] estafette_security::FileError),
     /// A server ended by itself.
     #[error("the {what} server stopped: {reason}")]
     Server {

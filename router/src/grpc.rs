@@ -4,13 +4,14 @@ mod operations;
 mod routing;
 
 use crate::answer::{Answer, AnswerPart};
-use crate::app::{Admitted, App};
+use crate::app::{Admitted, App, turned_away};
 use crate::error::{RequestError, RouterError};
 use crate::http::{UNREAD_TIMEOUT, checked_role, session_hash, text_bytes};
 use crate::membership::MembershipService;
 use crate::request::{AnswerOptions, AnswerRequest};
 use estafette_proto::v1::{self, generate_request::Prompt};
 use estafette_proto::{FILE_DESCRIPTOR_SET, InvalidMessage};
+use estafette_security::{Tls, incoming};
 use estafette_tokenizer::{ChatMessage, ChatRequest};
 use estafette_types::{ErrorCode, SamplingParams, TokenId};
 use std::pin::Pin;
@@ -20,8 +21,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -30,6 +31,10 @@ use tonic_health::server::HealthReporter;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Requests of one connection at once.
 const STREAMS_MAX: u32 = 4096;
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Bytes of a request's headers.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Events that may wait for a client that reads slowly.
 const EVENT_QUEUE: usize = 32;
 /// The service whose health is reported, besides the whole server's (the empty name).
@@ -181,13 +186,14 @@ fn events(mut answer: Answer, mut admitted: Admitted) -> EventStream {
     Box::pin(ReceiverStream::new(receiver))
 }
 
-/// Serves until `stop` turns true, then answers what is running; workers stay until `leave` turns true.
+/// Serves until `stop` turns true, then answers what is running; workers stay until `leave` turns true. With TLS only those
+/// who show a certificate of the cluster get in.
 ///
 /// # Errors
 /// When the listener breaks.
 pub(crate) async fn serve(
     app: Arc<App>,
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Tls>),
     mut stop: watch::Receiver<bool>,
     leave: watch::Receiver<bool>,
 ) -> Result<(), RouterError> {
@@ -201,6 +207,7 @@ pub(crate) async fn serve(
     let reporting = tokio::spawn(report_health(reporter, app.cluster.watch()));
     let membership = MembershipService::new(Arc::clone(&app.cluster), leave);
     let max_message = app.max_body;
+    let keys = Arc::clone(&app);
     let operations = operations::OperationsService { cluster: Arc::clone(&app.cluster) };
     let operations = v1::operations_server::OperationsServer::new(operations);
     let routing = routing::RoutingService { app: Arc::clone(&app) };
@@ -208,8 +215,11 @@ pub(crate) async fn serve(
         v1::routing_server::RoutingServer::new(routing).max_decoding_message_size(max_message);
     let inference = v1::inference_server::InferenceServer::new(InferenceService { app })
         .max_decoding_message_size(max_message);
+    let (inference, routing) = (guarded(inference, &keys), guarded(routing, &keys));
+    let operations = guarded(operations, &keys);
     let served = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(inference)
@@ -218,13 +228,31 @@ pub(crate) async fn serve(
         .add_service(v1::membership_server::MembershipServer::new(membership))
         .add_service(health)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move { drop(stop.wait_for(|stop| *stop).await) },
-        )
+        .serve_with_incoming_shutdown(incoming(listener, tls, CONNECTIONS_MAX), async move {
+            drop(stop.wait_for(|stop| *stop).await);
+        })
         .await;
     reporting.abort();
     served.map_err(|error| failed(error.to_string()))
+}
+
+/// `service` for clients with a key only. Health, reflection and membership ask for none: of workers a certificate is asked.
+fn guarded<S>(
+    service: S,
+    app: &Arc<App>,
+) -> InterceptedService<S, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<S>>
+{
+    let app = Arc::clone(app);
+    InterceptedService::new(service, move |request: Request<()>| {
+        let header = request.metadata().get("authorization").map(|value| value.as_bytes());
+        match app.check_key(header) {
+            Ok(()) => Ok(request),
+            Err(error) => {
+                turned_away("grpc", &error);
+                Err(error.to_status())
+            }
+        }
+    })
 }
 
 /// Tells the health service whenever the cluster becomes able or unable to answer.

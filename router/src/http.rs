@@ -4,10 +4,14 @@ mod chat;
 mod completions;
 mod fields;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod generate;
+mod guard;
 mod info;
 mod options;
 mod parts;
+mod patience;
 mod reply;
 mod respond;
 mod serve;
@@ -15,7 +19,7 @@ mod tokens;
 
 pub(crate) use chat::checked_role;
 pub(crate) use generate::text_bytes;
-pub(crate) use serve::{UNREAD_TIMEOUT, serve};
+pub(crate) use serve::{Limits, UNREAD_TIMEOUT, serve};
 
 use crate::app::App;
 use crate::error::RequestError;
@@ -24,6 +28,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::EXPECT;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use estafette_types::{ErrorCode, name_hash};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -33,8 +38,9 @@ use std::time::Duration;
 /// A client must have sent its body within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-fn routes(app: Arc<App>) -> Router {
-    Router::new()
+pub(crate) fn routes(app: Arc<App>) -> Router {
+    let guard = from_fn_with_state(Arc::clone(&app), guard::check_key);
+    let api = Router::new()
         .route(
             "/v1/chat/completions",
             post(async |State(app), request| generate::chat(app, request).await),
@@ -56,6 +62,10 @@ fn routes(app: Arc<App>) -> Router {
             "/v1/models/{*name}",
             get(async |State(app), Path(name)| info::one_model(app, name).await),
         )
+        .method_not_allowed_fallback(info::wrong_method)
+        .route_layer(guard);
+    Router::new()
+        .merge(api)
         .route("/health/live", get(info::live))
         .route("/health/ready", get(async |State(app)| info::ready(app).await))
         .route("/metrics", get(async |State(app)| info::metrics(app).await))

@@ -28,10 +28,13 @@ mod request;
 mod worker_client;
 
 pub use error::RouterError;
+#[doc(hidden)]
+pub use http::fuzz;
 
 use app::App;
 use cluster::Cluster;
 use estafette_config::{RouterSettings, process_seed};
+use estafette_security::{ApiKeys, PublicTls, Tls};
 use estafette_telemetry::Exporter;
 use estafette_types::SplitMix64;
 use model::ServedModel;
@@ -54,20 +57,29 @@ pub async fn run(
     settings: RouterSettings,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RouterError> {
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
+    let http_tls = settings.http_tls.clone();
+    let http_tls = http_tls.map(|(cert, key)| PublicTls::load(cert, key)).transpose()?;
+    let keys = settings.api_keys.clone().map(ApiKeys::load).transpose()?;
     let http = listen("HTTP", settings.http).await?;
     let grpc = listen("gRPC", settings.grpc).await?;
     let exporter = Exporter::install()?;
     let model = ServedModel::load(&settings)?;
     let mut rng = SplitMix64::new(settings.seed.unwrap_or_else(process_seed));
-    let cluster = Arc::new(Cluster::new(&model, &settings, rng.next_u64()));
-    let app = Arc::new(App::new(model, cluster, exporter.clone(), &settings, rng.next_u64()));
+    let cluster = Arc::new(Cluster::new(&model, &settings, tls.clone(), rng.next_u64()));
+    let app = Arc::new(App::new(model, cluster, exporter.clone(), &settings, keys, rng.next_u64()));
     tracing::info!(model = %app.model.name, http = %settings.http, grpc = %settings.grpc, "router");
 
+    if tls.is_none() && !settings.grpc.ip().is_loopback() {
+        tracing::warn!(grpc = %settings.grpc, "no --tls-ca: whoever reaches this address can join as a worker");
+    }
     // Not `stop` itself: a server that hears of it first would look like one that ended by itself.
     let (close, closing) = watch::channel(false);
     let (leave, leaving) = watch::channel(false);
-    let mut http = tokio::spawn(http::serve(Arc::clone(&app), http, closing.clone()));
-    let mut grpc = tokio::spawn(grpc::serve(Arc::clone(&app), grpc, closing, leaving));
+    let routes = http::routes(Arc::clone(&app));
+    let limits = http::Limits::default();
+    let mut http = tokio::spawn(http::serve(routes, http, http_tls, limits, closing.clone()));
+    let mut grpc = tokio::spawn(grpc::serve(Arc::clone(&app), (grpc, tls), closing, leaving));
     let by_itself = || "it ended by itself".to_owned();
     let (what, reason) = tokio::select! {
         biased;

@@ -2,6 +2,7 @@
 
 use crate::error::RequestError;
 use estafette_proto::v1::{self, run_event, worker_client::WorkerClient};
+use estafette_security::Tls;
 use estafette_types::ErrorCode;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -24,7 +25,10 @@ const LAST_EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the address is none.
-pub(crate) fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
+pub(crate) fn channel(
+    address: &str,
+    tls: Option<&Tls>,
+) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE)
@@ -32,7 +36,7 @@ pub(crate) fn channel(address: &str) -> Result<Channel, tonic::transport::Error>
         .keep_alive_while_idle(true)
         .initial_connection_window_size(WINDOW)
         .tcp_nodelay(true);
-    Ok(endpoint.connect_lazy())
+    Ok(estafette_security::channel(&endpoint, tls))
 }
 
 /// One leg of a request, running on a worker. Dropping it cancels the leg; [`Leg::cancel`] also waits for the count of

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use children::{Child, Children};
 use clap::Args;
 use estafette_config::{
-    Admission, ConfigError, ConfigErrors, EngineArgs, RouterArgs, Transport, WorkerArgs,
+    Admission, ConfigError, ConfigErrors, EngineArgs, RouterArgs, TlsArgs, Transport, WorkerArgs,
 };
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -45,6 +45,13 @@ pub(crate) struct UpArgs {
     /// How KV blocks travel from prefill to decode workers.
     #[arg(long, value_enum, default_value = "auto")]
     transport: Transport,
+    /// Keys of clients, as SHA-256 in hex, one a line: what `printf %s KEY | sha256sum` prints. Without it everybody is
+    /// let in.
+    #[arg(long)]
+    api_keys: Option<PathBuf>,
+    /// Certificates between the processes.
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     admission: Admission,
     #[command(flatten)]
@@ -100,6 +107,8 @@ fn router_args(args: &UpArgs) -> RouterArgs {
         http: args.http,
         grpc: args.grpc,
         admission: args.admission.clone(),
+        tls: args.tls.clone(),
+        api_keys: args.api_keys.clone(),
         ..defaults
     }
 }
@@ -109,6 +118,7 @@ fn worker_args(args: &UpArgs) -> WorkerArgs {
         model: args.model.clone(),
         router: args.grpc.to_string(),
         transport: args.transport,
+        tls: args.tls.clone(),
         engine: args.engine.clone(),
         ..Defaults::worker()
     }
@@ -195,6 +205,8 @@ fn router_flags(args: &UpArgs) -> Vec<String> {
         format!("--retry-budget={}", admission.retry_budget),
     ];
     flags.extend(args.model.as_ref().map(|m| format!("--model={}", m.display())));
+    flags.extend(args.tls.flags());
+    flags.extend(args.api_keys.as_ref().map(|path| format!("--api-keys={}", path.display())));
     flags.extend(args.served_model_name.as_ref().map(|n| format!("--served-model-name={n}")));
     flags
 }
@@ -218,6 +230,7 @@ fn worker_flags(args: &UpArgs, command: &str, name: &str) -> Vec<String> {
         format!("--drain-timeout={}s", WORKER_STOP_TIMEOUT.as_secs() / 2),
     ];
     flags.extend(args.model.as_ref().map(|m| format!("--model={}", m.display())));
+    flags.extend(args.tls.flags());
     flags.extend(engine.kernel_tier.as_ref().map(|t| format!("--kernel-tier={t}")));
     flags
 }

@@ -4,7 +4,10 @@
 
 mod engine;
 mod environment;
+#[doc(hidden)]
+pub mod fuzz;
 mod router;
+mod tls;
 mod worker;
 
 pub use engine::{BackendKind, EngineArgs, EngineSettings, Transport};
@@ -12,6 +15,7 @@ pub use environment::{
     available_threads, cache_dir, log_filter, model_cache_dir, process_seed, runtime_dir,
 };
 pub use router::{Admission, QueueOrder, RouterArgs, RouterSettings, model_path};
+pub use tls::TlsArgs;
 pub use worker::{WorkerArgs, WorkerSettings, advertised};
 
 use thiserror::Error;

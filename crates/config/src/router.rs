@@ -1,9 +1,10 @@
 //! Where the router listens and what it serves.
 
 use crate::environment::{DEFAULT_MODEL_FILE, model_cache_dir};
+use crate::tls::{TlsArgs, check_file};
 use crate::{ConfigError, ConfigErrors, Problems};
 use clap::{Args, ValueEnum};
-use estafette_types::{ByteSize, parse_duration};
+use estafette_types::{ByteSize, TlsFiles, parse_duration};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The order of requests that wait for a worker with room.
@@ -68,6 +69,19 @@ pub struct RouterArgs {
     /// How many requests are let in, and how long they may take.
     #[command(flatten)]
     pub admission: Admission,
+    /// Certificates between the processes. With them the gRPC API, too, is only for clients that show one.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Certificate of the HTTP API in PEM form; with it the API speaks HTTPS.
+    #[arg(long)]
+    pub http_tls_cert: Option<PathBuf>,
+    /// Its private key in PEM form.
+    #[arg(long)]
+    pub http_tls_key: Option<PathBuf>,
+    /// Keys of clients, as SHA-256 in hex, one a line: what `printf %s KEY | sha256sum` prints. Without it everybody is
+    /// let in.
+    #[arg(long)]
+    pub api_keys: Option<PathBuf>,
     /// Seed of ids, ties and of requests that bring no seed. Drawn at start when left out.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -90,6 +104,12 @@ pub struct RouterSettings {
     pub worker_timeout: Duration,
     /// How many requests are let in, at least 1, and how long they may take.
     pub admission: Admission,
+    /// Certificates between the processes; `None`: they talk without.
+    pub tls: Option<TlsFiles>,
+    /// Certificate and key of the HTTP API; `None`: it speaks plain HTTP.
+    pub http_tls: Option<(PathBuf, PathBuf)>,
+    /// Hashes of the clients' keys; `None`: everybody is let in.
+    pub api_keys: Option<PathBuf>,
     /// `None`: draw one.
     pub seed: Option<u64>,
 }
@@ -113,6 +133,11 @@ impl RouterArgs {
         problems.check(self.http != self.grpc || self.http.port() == 0, "--grpc", || {
             format!("{} is the address of --http too", self.grpc)
         });
+        let tls = self.tls.check(&mut problems);
+        let http_tls = http_tls(self.http_tls_cert, self.http_tls_key, &mut problems);
+        if let Some(path) = &self.api_keys {
+            check_file(&mut problems, "--api-keys", path);
+        }
         let settings = model.map(|model| RouterSettings {
             model,
             served_model_name: self.served_model_name,
@@ -121,10 +146,32 @@ impl RouterArgs {
             max_body: self.max_body,
             worker_timeout: self.worker_timeout,
             admission: self.admission,
+            tls,
+            http_tls,
+            api_keys: self.api_keys,
             seed: self.seed,
         });
         problems.finish(settings)
     }
+}
+
+/// Both or neither.
+fn http_tls(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    problems: &mut Problems,
+) -> Option<(PathBuf, PathBuf)> {
+    let named = [("--http-tls-cert", cert), ("--http-tls-key", key)];
+    if named.iter().all(|(_, path)| path.is_none()) {
+        return None;
+    }
+    let [cert, key] = named.map(|(flag, path)| {
+        problems.check(path.is_some(), flag, || {
+            "is missing: --http-tls-cert and --http-tls-key are given together".into()
+        });
+        path.inspect(|path| check_file(problems, flag, path))
+    });
+    Some((cert?, key?))
 }
 
 /// The file to serve: the one named, else the default model in the cache.

@@ -69,3 +69,40 @@ fn a_worker_that_listens_on_all_addresses_must_say_how_it_is_reached() {
     assert_eq!(advertised(Some("fd00::1"), settings.kv_listen), "[fd00::1]:9001");
     assert_eq!(advertised(None, "127.0.0.1:9000".parse().unwrap()), "127.0.0.1:9000");
 }
+
+#[test]
+fn tls_flags_come_all_or_none_and_the_missing_ones_are_named() {
+    assert_eq!(worker(&[]).check().unwrap().tls, None);
+    let all = ["--tls-ca", "Cargo.toml", "--tls-cert", "Cargo.toml", "--tls-key", "Cargo.toml"];
+    let args = worker(&all);
+    assert_eq!(args.tls.flags().len(), 3);
+    let files = args.check().unwrap().tls.unwrap();
+    assert_eq!(files.key, std::path::Path::new("Cargo.toml"));
+    let ConfigErrors(errors) =
+        worker(&["--tls-cert", "Cargo.toml", "--tls-key", "none.pem"]).check().unwrap_err();
+    let text: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        text,
+        [
+            "`--tls-ca`: is missing: --tls-ca, --tls-cert and --tls-key are given together or not at all",
+            "`--tls-key`: there is no file none.pem",
+        ]
+    );
+}
+
+#[test]
+fn https_needs_certificate_and_key() {
+    let args = ["x", "--model", "Cargo.toml", "--http-tls-key", "Cargo.toml"];
+    let text = Router::parse_from(args).args.check().unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "`--http-tls-cert`: is missing: --http-tls-cert and --http-tls-key are given together"
+    );
+}
+
+#[test]
+fn a_missing_key_file_is_named() {
+    let args = ["x", "--model", "Cargo.toml", "--api-keys", "none.txt"];
+    let text = Router::parse_from(args).args.check().unwrap_err().to_string();
+    assert_eq!(text, "`--api-keys`: there is no file none.txt");
+}

@@ -2,9 +2,10 @@
 
 use crate::engine::{EngineArgs, EngineSettings, Transport};
 use crate::router::model_path;
+use crate::tls::TlsArgs;
 use crate::{ConfigErrors, Problems};
 use clap::Args;
-use estafette_types::{WorkerId, parse_duration};
+use estafette_types::{TlsFiles, WorkerId, parse_duration};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::{path::PathBuf, time::Duration};
 
@@ -35,6 +36,9 @@ pub struct WorkerArgs {
     /// How long running sequences may take to finish after the first signal.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
+    /// Certificates between the processes.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// How the engine computes.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -59,6 +63,8 @@ pub struct WorkerSettings {
     pub transport: Transport,
     /// Grace for running sequences.
     pub drain_timeout: Duration,
+    /// Certificates between the processes; `None`: they talk without.
+    pub tls: Option<TlsFiles>,
     /// How the engine computes.
     pub engine: EngineSettings,
 }
@@ -83,6 +89,7 @@ impl WorkerArgs {
         let mut problems = Problems::default();
         let model = problems.take(model_path(self.model));
         let engine = self.engine.check(&mut problems);
+        let tls = self.tls.check(&mut problems);
         problems.check(self.router.rsplit_once(':').is_some(), "--router", || {
             format!("`{}` is not host:port", self.router)
         });
@@ -108,6 +115,7 @@ impl WorkerArgs {
             router: self.router,
             transport: self.transport,
             drain_timeout: self.drain_timeout,
+            tls,
             engine,
         });
         problems.finish(settings)

@@ -6,6 +6,8 @@
 
 mod error;
 mod file;
+#[doc(hidden)]
+pub mod fuzz;
 mod reader;
 mod tensor_type;
 pub mod tiny;

@@ -5,7 +5,7 @@ use crate::link::{Link, Move, ShmLink, TcpLink, Verdict};
 use crate::message::{Hello, Message, PART_UNITS_MAX, VERSION};
 use crate::pool::Chunk;
 use crate::pusher::{PushOutcome, PusherLimits, Slot, TransportChoice};
-use crate::same_host::boot_id;
+use crate::same_host::{boot_id, check_peer};
 use crate::sending::{PartPlan, SendAction, Sending, Window};
 use crate::stream::Stream;
 use crate::{HandoffError, HandoffLayout};
@@ -99,13 +99,20 @@ fn late() -> HandoffError {
 async fn attach_tcp(endpoint: &KvEndpoint, settings: &Settings) -> Result<Attached, HandoffError> {
     let stream = TcpStream::connect(&endpoint.tcp).await.map_err(HandoffError::gone)?;
     stream.set_nodelay(true).map_err(HandoffError::gone)?;
-    let stream = Stream::Tcp(stream);
+    let stream = match &settings.limits.tls {
+        None => Stream::Tcp(stream),
+        Some(tls) => {
+            let stream = tls.connect(stream).await.map_err(HandoffError::gone)?;
+            Stream::Tls(Box::new(stream.into()))
+        }
+    };
     let (credit, pool_bytes) = greet(&stream, endpoint, settings, String::new()).await?;
     Ok(attached(settings, stream, Box::new(TcpLink), credit, pool_bytes))
 }
 
 async fn attach_shm(endpoint: &KvEndpoint, settings: &Settings) -> Result<Attached, HandoffError> {
     let unix = UnixStream::connect(&endpoint.unix_socket).await.map_err(HandoffError::gone)?;
+    check_peer(&unix)?;
     let stream = Stream::Unix(unix);
     let (credit, pool_bytes) = greet(&stream, endpoint, settings, boot_id()).await?;
     let fd = stream.receive_fd().await?;

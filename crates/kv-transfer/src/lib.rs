@@ -10,10 +10,13 @@
 //! describes messages and states.
 #![deny(unsafe_code)]
 
+mod accept;
 mod bitmap;
 mod connection;
 mod error;
 mod faults;
+#[doc(hidden)]
+pub mod fuzz;
 mod layout;
 mod link;
 mod message;
@@ -28,6 +31,7 @@ mod same_host;
 mod sending;
 mod serve;
 mod stream;
+mod tls_socket;
 mod wire;
 
 pub use error::HandoffError;

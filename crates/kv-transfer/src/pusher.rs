@@ -4,6 +4,7 @@ use crate::connection::{Settings, Start, run};
 use crate::{FaultPlan, FirstToken, HandoffError, HandoffLayout, PushStats};
 use estafette_kernels::KvMemory;
 use estafette_proto::v1::KvEndpoint;
+use estafette_security::Tls;
 use estafette_types::{BlockId, Incarnation, TransferId};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -39,6 +40,8 @@ pub struct PusherLimits {
     pub part_bytes: usize,
     /// Which transports may be used.
     pub transport: TransportChoice,
+    /// With it TCP connections are encrypted, and go only to those who show a certificate of the cluster.
+    pub tls: Option<Tls>,
     /// Faults to inject into every connection; for tests.
     pub faults: Option<FaultPlan>,
 }
@@ -51,6 +54,7 @@ impl Default for PusherLimits {
             io_timeout: Duration::from_secs(10),
             part_bytes: 1 << 20,
             transport: TransportChoice::Auto,
+            tls: None,
             faults: None,
         }
     }

@@ -1,11 +1,11 @@
 //! The receiving side's shell: sockets, tasks and the clock around [`Receiving`].
 
+use crate::accept::{accept_tcp, accept_unix};
 use crate::message::Message;
 use crate::receiving::{ConnId, ReceiveAction, Receiving};
-use crate::serve::serve;
-use crate::stream::Stream;
 use crate::{HandoffError, HandoffLayout, ReceiverEvent, ReceiverLimits};
 use estafette_kernels::KvMemory;
+use estafette_security::Tls;
 use estafette_types::{BlockId, Incarnation, SequenceId, TransferId};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -83,7 +83,7 @@ struct State {
 impl Receiver {
     /// Listens on `tcp` (port 0 takes a free one) and, for workers of the same host, on a Unix socket at
     /// `unix_path`, which needs a shared pool. Must be called inside a tokio runtime. The returned queue
-    /// must be read.
+    /// must be read. With `tls` only those who show a certificate of the cluster get in over TCP.
     ///
     /// # Errors
     /// When an address cannot be had, or a Unix socket is asked for a pool that cannot be shared.
@@ -94,6 +94,7 @@ impl Receiver {
         unix_path: Option<&Path>,
         incarnation: Incarnation,
         limits: ReceiverLimits,
+        tls: Option<Tls>,
     ) -> io::Result<(Self, mpsc::Receiver<ReceiverEvent>)> {
         if layout.kv.total_bytes() > memory.len() || layout.layers_per_group == 0 {
             return Err(io::Error::other("the KV layout does not fit the pool"));
@@ -113,7 +114,7 @@ impl Receiver {
         let wake = Notify::new();
         let shared = Arc::new(Shared { state, layout, memory, incarnation, limits, wake, events });
         let (open, closed) = watch::channel(());
-        tokio::spawn(accept_tcp(listener, shared.clone(), closed.clone()));
+        tokio::spawn(accept_tcp(listener, tls, shared.clone(), closed.clone()));
         if let Some(unix) = unix {
             tokio::spawn(accept_unix(unix, shared.clone(), closed.clone()));
         }
@@ -268,43 +269,6 @@ fn bind_unix(path: &Path, memory: &KvMemory) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok(listener)
-}
-
-async fn accept_tcp(listener: TcpListener, shared: Arc<Shared>, mut closed: watch::Receiver<()>) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = closed.changed() => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let _ = stream.set_nodelay(true);
-                tokio::spawn(serve(Stream::Tcp(stream), shared.clone(), closed.clone()));
-            }
-            Err(error) => pause_after(&error).await,
-        }
-    }
-}
-
-async fn accept_unix(listener: UnixListener, shared: Arc<Shared>, mut closed: watch::Receiver<()>) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = closed.changed() => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                tokio::spawn(serve(Stream::Unix(stream), shared.clone(), closed.clone()));
-            }
-            Err(error) => pause_after(&error).await,
-        }
-    }
-}
-
-/// Accepting fails when descriptors run out; trying again at once would spin.
-async fn pause_after(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept a hand-off connection");
-    tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
 async fn keep_time(shared: Arc<Shared>, mut closed: watch::Receiver<()>) {

@@ -11,6 +11,23 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
+/// Whether the process at the other end runs as the same user. A pool goes to nobody else, whoever could open the socket.
+///
+/// # Errors
+/// [`HandoffError::Refused`] when it does not.
+pub(crate) fn check_peer(stream: &UnixStream) -> Result<(), HandoffError> {
+    let peer = stream.peer_cred().map_err(HandoffError::gone)?;
+    same_user(peer.uid(), rustix::process::geteuid().as_raw())
+}
+
+fn same_user(peer: u32, ours: u32) -> Result<(), HandoffError> {
+    if peer == ours {
+        return Ok(());
+    }
+    let text = format!("the other process runs as user {peer}, this one as user {ours}");
+    Err(HandoffError::Refused(text))
+}
+
 /// Identifies the running kernel; empty when it does not tell.
 pub(crate) fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -54,3 +71,6 @@ pub(crate) async fn receive_fd(stream: &UnixStream) -> Result<OwnedFd, HandoffEr
         Err(error) => Err(HandoffError::gone(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

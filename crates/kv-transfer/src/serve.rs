@@ -51,7 +51,7 @@ async fn session(stream: &Stream, shared: &Shared, conn: ConnId, outbox: mpsc::R
 }
 
 /// Waits for the end of the stream.
-async fn drain(stream: &Stream) {
+pub(crate) async fn drain(stream: &Stream) {
     let mut scratch = vec![0; 4096];
     while stream.read_exact(&mut scratch[..1]).await.is_ok() {
         let _ = stream.try_read(&mut scratch);
@@ -91,7 +91,7 @@ fn check(hello: &Hello, stream: &Stream, shared: &Shared) -> Result<(), HandoffE
     if hello.receiver != shared.incarnation {
         return Err(HandoffError::StalePeer);
     }
-    if matches!(stream, Stream::Unix(_)) && hello.boot_id != boot_id() {
+    if stream.is_one_sided() && hello.boot_id != boot_id() {
         return Err(HandoffError::Refused("the unix socket leads to another host".into()));
     }
     shared.layout.matches(&hello.layout)
@@ -112,7 +112,7 @@ async fn write_all(
 }
 
 async fn read_all(stream: &Stream, shared: &Shared, conn: ConnId) -> HandoffError {
-    let one_sided = matches!(stream, Stream::Unix(_));
+    let one_sided = stream.is_one_sided();
     loop {
         let handled = match stream.receive(shared.limits.io_timeout).await {
             Ok(Message::Part(part)) => take_part(stream, shared, conn, &part).await,
@@ -134,7 +134,7 @@ async fn take_part(
     part: &Part,
 ) -> Result<(), HandoffError> {
     let placement = shared.with(|receiving| receiving.place(conn, part))?;
-    if matches!(stream, Stream::Tcp(_)) {
+    if !stream.is_one_sided() {
         let read = read_units(stream, shared, part, &placement);
         match timeout(shared.limits.io_timeout, read).await {
             Ok(Ok(())) => {}

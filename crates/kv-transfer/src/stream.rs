@@ -1,9 +1,10 @@
-//! Frames over TCP and Unix sockets. Reading and writing go on at the same time through `&Stream`.
+//! Frames over TCP, with TLS or without, and over Unix sockets. Reading and writing go on at the same time through `&Stream`.
 
 use crate::HandoffError;
 use crate::message::Message;
 use crate::pool::Chunk;
 use crate::same_host::receive_fd;
+use crate::tls_socket::TlsSocket;
 use crate::wire::{decode, encode, header_len};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -18,13 +19,20 @@ const SLICES_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    Tls(Box<TlsSocket>),
     Unix(UnixStream),
 }
 
 impl Stream {
+    /// Whether the peer stores into the pool by itself; else the bytes of a part follow its header.
+    pub(crate) fn is_one_sided(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.readable().await,
+            Self::Tls(stream) => stream.readable().await,
             Self::Unix(stream) => stream.readable().await,
         }
     }
@@ -33,6 +41,7 @@ impl Stream {
     pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(into),
+            Self::Tls(stream) => stream.try_read(into),
             Self::Unix(stream) => stream.try_read(into),
         };
         match read {
@@ -45,13 +54,14 @@ impl Stream {
     pub(crate) async fn receive_fd(&self) -> Result<OwnedFd, HandoffError> {
         match self {
             Self::Unix(unix) => receive_fd(unix).await,
-            Self::Tcp(_) => Err(HandoffError::protocol("a descriptor over TCP")),
+            Self::Tcp(_) | Self::Tls(_) => Err(HandoffError::protocol("a descriptor over TCP")),
         }
     }
 
     async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.writable().await,
+            Self::Tls(stream) => stream.writable().await,
             Self::Unix(stream) => stream.writable().await,
         }
     }
@@ -59,7 +69,19 @@ impl Stream {
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Tls(stream) => stream.try_write(slices),
             Self::Unix(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// What was written is on its way when this returns.
+    async fn flush(&self) -> io::Result<()> {
+        let Self::Tls(stream) = self else { return Ok(()) };
+        loop {
+            match stream.try_flush() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                flushed => return flushed,
+            }
         }
     }
 
@@ -95,7 +117,7 @@ impl Stream {
                 index += 1;
             }
         }
-        Ok(())
+        self.flush().await
     }
 
     /// Sends a message and the bytes that belong to it.

@@ -3,10 +3,10 @@
 
 mod support;
 
-use estafette_kv_transfer::{Fault, FaultPlan, HandoffError, ReceiverEvent, TransportChoice, When};
+use estafette_kv_transfer::{Fault, FaultPlan, HandoffError, ReceiverEvent, When};
 use estafette_types::{SequenceId, TransferId};
 use std::time::{Duration, Instant};
-use support::{FIRST, PATIENCE, Pair, Setup, layout};
+use support::{FIRST, PATIENCE, Pair, Setup, TransportChoice, layout};
 
 /// Each test for every transport.
 macro_rules! suite {
@@ -14,6 +14,10 @@ macro_rules! suite {
         mod tcp {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() { super::$name(super::TransportChoice::Tcp).await; })*
+        }
+        mod tls {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(super::TransportChoice::Tls).await; })*
         }
         mod shm {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,8 @@ mod error;
 mod event;
 mod experiment;
 mod fit;
+#[doc(hidden)]
+pub mod fuzz;
 mod hand_off;
 mod hits;
 mod html;

@@ -229,7 +229,8 @@ impl StepTimes {
         let mut sum = 0;
         while done < tokens {
             let n = chunk.max(1).min(tokens - done);
-            sum += self.time(&StepWork { chunks: vec![(n, done)], ..StepWork::default() }).micros;
+            let work = StepWork { chunks: vec![(n, done)], ..StepWork::default() };
+            sum = u64::saturating_add(sum, self.time(&work).micros);
             done += n;
         }
         sum

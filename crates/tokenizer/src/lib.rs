@@ -10,6 +10,8 @@ mod chat;
 mod clock;
 mod detokenizer;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod json;
 mod merger;
 mod pre_tokenizer;

@@ -42,6 +42,8 @@ codes! {
     Unsupported = "unsupported_parameter", false, 400, 3;
     /// Prompt and requested answer do not fit the context of the model.
     ContextLengthExceeded = "context_length_exceeded", false, 400, 3;
+    /// The client brings no API key, or one that is not known.
+    InvalidApiKey = "invalid_api_key", false, 401, 16;
     /// The request body is larger than the limit.
     BodyTooLarge = "body_too_large", false, 413, 8;
     /// No such model here.

@@ -8,6 +8,7 @@ mod hash;
 mod id;
 mod rng;
 mod sampling;
+mod tls_files;
 mod units;
 mod usage;
 mod worker_state;
@@ -19,6 +20,7 @@ pub use rng::{SplitMix64, unit_f32};
 pub use sampling::{
     FinishReason, InvalidSampling, Limits, SamplingParams, TokenLogprob, TopLogprob,
 };
+pub use tls_files::TlsFiles;
 pub use units::{ByteSize, InvalidUnit, parse_duration};
 pub use usage::Usage;
 pub use worker_state::{KvEvent, LoadRecord, Role};

@@ -12,6 +12,9 @@ pub enum WorkerError {
     /// The model.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A certificate.
+    #[error(transparent)]
+    Tls(#[from] estafette_security::FileError),
     /// `--kernel-tier` names none, or one that this processor lacks.
     #[error("`--kernel-tier`: {0}")]
     KernelTier(#[from] TierError),

@@ -2,6 +2,7 @@
 
 use crate::identity::Identity;
 use estafette_proto::v1::{self, membership_client::MembershipClient};
+use estafette_security::{Tls, causes, connect, is_refusal, reason, wants_tls};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -24,20 +25,25 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) async fn keep_joined(
     identity: Arc<Identity>,
     router: String,
+    tls: Option<Tls>,
     mut leave: watch::Receiver<bool>,
 ) -> Result<(), Status> {
     let mut delay = RETRY_DELAY_MIN;
+    let mut told = String::new();
     loop {
         let ended = tokio::select! {
-            ended = join_once(&identity, &router, &mut delay) => ended,
+            ended = join_once(&identity, &router, tls.as_ref(), &mut delay) => ended,
             _ = leave.wait_for(|leave| *leave) => return Ok(()),
         };
         if let Err(status) = ended {
+            if wants_tls(&status) {
+                return Err(Status::failed_precondition(reason(&status)));
+            }
             let refused = [Code::FailedPrecondition, Code::InvalidArgument, Code::AlreadyExists];
             if refused.contains(&status.code()) {
                 return Err(status);
             }
-            tracing::debug!(%router, error = %status.message(), "not joined, trying again");
+            tell(&router, &status, &mut told);
         }
         tokio::select! {
             () = tokio::time::sleep(delay) => delay = (delay * 2).min(RETRY_DELAY_MAX),
@@ -46,17 +52,37 @@ pub(crate) async fn keep_joined(
     }
 }
 
+/// Says once what keeps the worker away. That the router is not there yet is no news.
+fn tell(router: &str, status: &Status, told: &mut String) {
+    let error = reason(status);
+    let quiet = [Code::Unavailable, Code::Cancelled].contains(&status.code());
+    if quiet || error == *told {
+        tracing::debug!(%router, %error, "not joined, trying again");
+    } else {
+        tracing::warn!(%router, %error, "not joined, trying again");
+    }
+    *told = error;
+}
+
+fn unreachable(error: &tonic::transport::Error) -> Status {
+    let text = format!("cannot connect: {}", causes(error));
+    if is_refusal(error) { Status::unauthenticated(text) } else { Status::unavailable(text) }
+}
+
 /// One membership, from the first heartbeat to the break of the stream.
-async fn join_once(identity: &Identity, router: &str, delay: &mut Duration) -> Result<(), Status> {
-    let channel = Endpoint::from_shared(format!("http://{router}"))
+async fn join_once(
+    identity: &Identity,
+    router: &str,
+    tls: Option<&Tls>,
+    delay: &mut Duration,
+) -> Result<(), Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{router}"))
         .map_err(|e| Status::invalid_argument(format!("`{router}` is no address: {e}")))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
-        .tcp_nodelay(true)
-        .connect()
-        .await
-        .map_err(|e| Status::unavailable(format!("cannot reach the router at {router}: {e}")))?;
+        .tcp_nodelay(true);
+    let channel = connect(&endpoint, tls).await.map_err(|error| unreachable(&error))?;
     let (heartbeats, outgoing) = mpsc::channel(2);
     let gone = |_| Status::unavailable("the router closed the stream");
     heartbeats.send(v1::Heartbeat { info: Some(identity.to_wire()) }).await.map_err(gone)?;

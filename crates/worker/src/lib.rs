@@ -7,6 +7,8 @@
 mod command;
 mod engine_loop;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod join;
 mod pulse;

@@ -11,6 +11,7 @@ use crate::setup::{Setup, setup};
 use estafette_config::{Transport, WorkerSettings, advertised, process_seed};
 use estafette_engine::{BLOCK_SIZE, KvPool};
 use estafette_proto::v1;
+use estafette_security::{Tls, incoming};
 use estafette_types::{Incarnation, Role, SplitMix64, WorkerId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +21,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// Commands that may wait for the engine's thread between two steps.
 const COMMAND_QUEUE: usize = 4096;
@@ -28,6 +28,8 @@ const COMMAND_QUEUE: usize = 4096;
 /// Legs and subscriptions on one connection. Beyond the usual limit of 200 they would wait unseen: it is the
 /// engine's queue that refuses.
 const STREAMS_MAX: u32 = 4096;
+/// Routers are few; each has two connections.
+const CONNECTIONS_MAX: usize = 256;
 /// A router that does not answer a ping for this long is gone, and nobody wants its legs any more.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What is left after the grace must end within this time, step by step.
@@ -56,6 +58,8 @@ pub struct Foundation<T> {
     pub kv_listen: SocketAddr,
     /// Host under which others reach this worker; `None`: the address on which it listens.
     pub advertise: Option<String>,
+    /// Certificates between the processes.
+    pub tls: Option<Tls>,
     /// Where the transport reports.
     pub commands: CommandSender<T>,
 }
@@ -75,6 +79,7 @@ where
     B: FnOnce(Foundation<H::Event>) -> F,
     F: Future<Output = Result<(H, Option<v1::KvEndpoint>), WorkerError>>,
 {
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
     // Prefill workers write into the pools of decode workers, nobody into theirs.
     let shared_pool = H::ROLE == Role::Decode && settings.transport != Transport::Tcp;
     let (model, engine) = (settings.model.clone(), settings.engine.clone());
@@ -85,8 +90,11 @@ where
     };
     let listener = listen(settings.listen).await?;
     let address = listener.local_addr().map_err(|e| WorkerError::Start(e.to_string()))?;
+    if tls.is_none() && !settings.listen.ip().is_loopback() {
+        tracing::warn!(listen = %settings.listen, "no --tls-ca: whoever reaches this address can use this worker");
+    }
     let (commands, queue) = sync_channel(COMMAND_QUEUE);
-    let foundation = foundation::<H>(&settings, &setup, commands.clone());
+    let foundation = foundation::<H>(&settings, &setup, commands.clone(), tls.clone());
     let mut identity = identity::<H>(&settings, &setup, &foundation, address);
     let (hand_off, kv) = build(foundation).await?;
     identity.kv = kv;
@@ -96,7 +104,8 @@ where
     let engine_done = spawn_engine(engine_loop)?;
     let (drain, drains) = mpsc::channel(1);
     let service = WorkerService::new(Arc::new(identity), commands, pulse, drain);
-    serve(service, listener, engine_done, settings, Wishes { stop, drains }).await
+    let connections = Connections { listener, tls };
+    serve(service, connections, engine_done, settings, Wishes { stop, drains }).await
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
@@ -111,6 +120,7 @@ fn foundation<H: HandOff>(
     settings: &WorkerSettings,
     setup: &Setup,
     commands: CommandSender<H::Event>,
+    tls: Option<Tls>,
 ) -> Foundation<H::Event> {
     // Mixed, since names show its upper half.
     let incarnation = SplitMix64::new(process_seed()).next_u64();
@@ -126,6 +136,7 @@ fn foundation<H: HandOff>(
         transport: settings.transport,
         kv_listen: settings.kv_listen,
         advertise: settings.advertise.clone(),
+        tls,
         commands,
     }
 }
@@ -186,10 +197,16 @@ struct Wishes {
     drains: mpsc::Receiver<Duration>,
 }
 
+/// Where others come in, and who may.
+struct Connections {
+    listener: TcpListener,
+    tls: Option<Tls>,
+}
+
 /// Listens, stays joined, and drains when told to.
 async fn serve<T: Send + 'static>(
     service: WorkerService<T>,
-    listener: TcpListener,
+    connections: Connections,
     mut engine_done: oneshot::Receiver<()>,
     settings: WorkerSettings,
     mut wishes: Wishes,
@@ -197,9 +214,10 @@ async fn serve<T: Send + 'static>(
     let (identity, commands) = (service.identity(), service.commands());
     let _stop_engine = StopOnDrop(commands.clone());
     let (leave, left) = watch::channel(false);
-    let spawned = tokio::spawn(serve_grpc(service, listener, left.clone()));
+    let tls = connections.tls.clone();
+    let spawned = tokio::spawn(serve_grpc(service, connections, left.clone()));
     let mut server = AbortOnDropHandle::new(spawned);
-    let joined = tokio::spawn(keep_joined(identity, settings.router.clone(), left));
+    let joined = tokio::spawn(keep_joined(identity, settings.router.clone(), tls, left));
     let mut membership = AbortOnDropHandle::new(joined);
     let outcome = tokio::select! {
         _ = wishes.stop.wait_for(|stop| *stop) => Ok(settings.drain_timeout),
@@ -248,7 +266,7 @@ fn refusal(
 
 async fn serve_grpc<T: Send + 'static>(
     service: WorkerService<T>,
-    listener: TcpListener,
+    Connections { listener, tls }: Connections,
     mut leave: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     Server::builder()
@@ -257,10 +275,9 @@ async fn serve_grpc<T: Send + 'static>(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(v1::worker_server::WorkerServer::new(service.clone()))
         .add_service(v1::worker_state_server::WorkerStateServer::new(service))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move { drop(leave.wait_for(|leave| *leave).await) },
-        )
+        .serve_with_incoming_shutdown(incoming(listener, tls, CONNECTIONS_MAX), async move {
+            drop(leave.wait_for(|leave| *leave).await);
+        })
         .await
 }
 

@@ -74,7 +74,7 @@ impl<T: Send + 'static> WorkerService<T> {
     }
 
     /// Checks `start` and gives it a place for its tokens.
-    fn leg(
+    pub(crate) fn leg(
         &self,
         start: v1::RunStart,
     ) -> Result<(LegStart, mpsc::Receiver<Result<v1::RunEvent, Status>>), Status> {

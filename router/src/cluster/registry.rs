@@ -9,6 +9,7 @@ use estafette_proto::v1;
 use estafette_routing::{
     Decision, Fleet, FleetWorker, NoChoice, Openings, Receipt, Request, RoutingConfig, WorkerTraits,
 };
+use estafette_security::Tls;
 use estafette_types::{Incarnation, LoadRecord, Role, SplitMix64, WorkerId, name_hash};
 use std::fmt;
 use std::sync::Arc;
@@ -74,12 +75,19 @@ pub(super) struct Registry {
     pub(super) rng: SplitMix64,
     /// What the members agree on; kept up to date, since every request asks for it.
     shape: Option<Shape>,
+    /// With which workers are called.
+    tls: Option<Tls>,
 }
 
 impl Registry {
     pub(super) fn new(room: WaitingRoom, rng: SplitMix64) -> Self {
         let fleet = Fleet::new(RoutingConfig::default());
-        Self { places: Vec::new(), fleet, room, rng, shape: None }
+        Self { places: Vec::new(), fleet, room, rng, shape: None, tls: None }
+    }
+
+    /// Workers are called with `tls`, if there is one.
+    pub(super) fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Something has changed: the first of those who find a place now tries again. Whoever is sent, or goes, wakes the next.
@@ -141,7 +149,7 @@ impl Registry {
             tracing::warn!(worker = info.worker_id, "it takes no KV: it prefills for itself");
         }
         let connect = || {
-            channel(&info.address).map_err(|error| {
+            channel(&info.address, self.tls.as_ref()).map_err(|error| {
                 Status::invalid_argument(format!("`{}` is no address: {error}", info.address))
             })
         };

@@ -44,7 +44,7 @@ pub(super) async fn ready(app: Arc<App>) -> Response {
         (StatusCode::SERVICE_UNAVAILABLE, "no decode worker is ready")
     };
     let workers = json!({ "prefill": counts.prefill, "decode": counts.decode });
-    json(status, &json!({ "status": word, "workers": workers }))
+    json(status, &json!({ "status": word, "model": app.model.name, "workers": workers }))
 }
 
 pub(super) async fn metrics(app: Arc<App>) -> Response {

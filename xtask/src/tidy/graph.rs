@@ -7,8 +7,8 @@ use std::{path::Path, process::Command};
 /// From the ground up. A crate may use lower layers, and of its own layer only what `SIDEWAYS` names.
 const LAYERS: &[&[&str]] = &[
     &["types"],
-    &["gguf"],
-    &["config", "telemetry", "proto", "tokenizer", "kernels"],
+    &["gguf", "fuzzing"],
+    &["config", "telemetry", "proto", "tokenizer", "kernels", "security"],
     &["kv-cache", "kv-index", "routing", "scheduler", "kv-transfer", "model"],
     &["engine", "simulator"],
     &["worker"],

@@ -54,8 +54,7 @@ pub(super) async fn wait(
             let count = |role: &str| health["workers"][role].as_u64().unwrap_or(0);
             progress.joined(count("prefill") + count("decode"));
             if count("prefill") >= prefill as u64 && count("decode") >= decode as u64 {
-                let models = get(http, "/v1/models").await.unwrap_or_default();
-                let model = models["data"][0]["id"].as_str().unwrap_or("default").to_owned();
+                let model = health["model"].as_str().unwrap_or("default").to_owned();
                 return Ready { model };
             }
         }

@@ -5,9 +5,11 @@
 use estafette_kernels::{KvLayout, KvMemory};
 use estafette_kv_transfer::{
     FaultPlan, FirstToken, HandoffError, HandoffLayout, PushHandle, PushOutcome, PushRequest,
-    PushStats, Pusher, PusherLimits, Receiver, ReceiverEvent, ReceiverLimits, TransportChoice,
+    PushStats, Pusher, PusherLimits, Receiver, ReceiverEvent, ReceiverLimits,
 };
 use estafette_proto::v1::KvEndpoint;
+use estafette_security::Tls;
+use estafette_security::testing::{Authority, Folder};
 use estafette_types::{BlockId, Incarnation, SequenceId, TransferId};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +31,37 @@ pub(crate) fn layout(num_blocks: u32) -> HandoffLayout {
     }
 }
 
+/// The ways that the suite goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransportChoice {
+    Tcp,
+    Tls,
+    Shm,
+}
+
+impl TransportChoice {
+    fn of_pusher(self) -> estafette_kv_transfer::TransportChoice {
+        match self {
+            Self::Tcp | Self::Tls => estafette_kv_transfer::TransportChoice::Tcp,
+            Self::Shm => estafette_kv_transfer::TransportChoice::Shm,
+        }
+    }
+
+    /// Certificates of the receiver and of the pusher.
+    fn certificates(self) -> [Option<Tls>; 2] {
+        if self != Self::Tls {
+            return [None, None];
+        }
+        let authority = Authority::new();
+        [(); 2].map(|()| Some(member(&authority)))
+    }
+}
+
+pub(crate) fn member(authority: &Authority) -> Tls {
+    let folder = Folder::new(&std::env::temp_dir());
+    Tls::load(authority.member(folder.path())).expect("certificates")
+}
+
 pub(crate) struct Setup {
     pub(crate) transport: TransportChoice,
     pub(crate) receiver_layout: HandoffLayout,
@@ -37,6 +70,8 @@ pub(crate) struct Setup {
     pub(crate) faults: Option<FaultPlan>,
     pub(crate) part_bytes: usize,
     pub(crate) stale: bool,
+    /// Of the receiver and of the pusher.
+    pub(crate) certificates: [Option<Tls>; 2],
 }
 
 impl Setup {
@@ -49,6 +84,7 @@ impl Setup {
             faults: None,
             part_bytes: 8 << 10,
             stale: false,
+            certificates: transport.certificates(),
         }
     }
 
@@ -109,6 +145,7 @@ impl Pair {
         fill(&source, 1);
         fill(&target, 2);
         let path = shm.then(socket_path);
+        let [ours, theirs] = setup.certificates;
         let (receiver, events) = Receiver::bind(
             target.clone(),
             setup.receiver_layout.clone(),
@@ -116,11 +153,13 @@ impl Pair {
             path.as_deref(),
             Incarnation(11),
             setup.receiver_limits,
+            ours,
         )
         .await
         .expect("bind");
         let limits = PusherLimits {
-            transport: setup.transport,
+            transport: setup.transport.of_pusher(),
+            tls: theirs,
             faults: setup.faults,
             part_bytes: setup.part_bytes,
             ..PusherLimits::default()

@@ -3,6 +3,7 @@
 use super::{Workload, agent, azure, mooncake};
 use crate::error::SimulateError;
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The formats of traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,12 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Workload, SimulateError> {
 
 fn unpack(bytes: &[u8]) -> Result<Vec<u8>, SimulateError> {
     let mut bounded = Bounded(Vec::new());
-    lzma_rs::xz_decompress(&mut Cursor::new(bytes), &mut bounded)
+    // The library adds up sizes that the file names, and stops the program when they overflow.
+    let unpacked = catch_unwind(AssertUnwindSafe(|| {
+        lzma_rs::xz_decompress(&mut Cursor::new(bytes), &mut bounded)
+    }));
+    unpacked
+        .map_err(|_| error(0, "it does not unpack: its sizes are impossible"))?
         .map_err(|e| error(0, format!("it does not unpack: {e:?}")))?;
     Ok(bounded.0)
 }

@@ -1,0 +1,4 @@
+//! Step times for the simulator.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| estafette_simulator::fuzz::step_times(bytes));

@@ -1,0 +1,4 @@
+//! Texts of clients.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| estafette_tokenizer::fuzz::text(bytes));
