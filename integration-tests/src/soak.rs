@@ -91,7 +91,7 @@ pub fn run(options: SoakOptions) -> Report {
     let clients = Clients::start(&cluster, &catalogue, options.clients, options.requests);
     let mut chaos = Chaos::new(options.seed, &cluster, clients.progress());
     for number in 0..options.faults {
-        chaos.wait_for_share(number as f64 / options.faults as f64);
+        chaos.wait_for_share(number as f64 / options.faults as f64, &workers);
         chaos.fault(&mut workers);
     }
     chaos.thaw_all(&workers);

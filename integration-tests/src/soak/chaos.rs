@@ -85,9 +85,14 @@ impl<'a> Chaos<'a> {
         (self.faults, self.phases)
     }
 
-    /// Waits until so much of the work is done, so that faults are spread over all of it.
-    pub(super) fn wait_for_share(&mut self, share: f64) {
-        assert!(eventually(|| self.progress.share() >= share), "the work stands still");
+    /// Waits until so much of the work is done, so that faults are spread over all of it. Whoever is stopped goes on in its time
+    /// meanwhile: the work may wait for it.
+    pub(super) fn wait_for_share(&mut self, share: f64, workers: &Workers) {
+        let reached = eventually(|| {
+            self.thaw(workers, Instant::now());
+            self.progress.share() >= share
+        });
+        assert!(reached, "the work stands still");
         let pause = Duration::from_millis(self.rng.below(150));
         std::thread::sleep(pause);
     }
@@ -100,7 +105,7 @@ impl<'a> Chaos<'a> {
             workers.keys().copied().filter(|name| !self.frozen.contains_key(name)).collect();
         let name = awake[self.rng.below(awake.len() as u64) as usize];
         let moment = MOMENTS[self.rng.below(MOMENTS.len() as u64) as usize];
-        self.wait_for(name, moment);
+        self.wait_for(name, moment, workers);
         let kind = self.rng.below(10);
         match kind {
             0..4 => self.kill(workers, name),
@@ -111,9 +116,10 @@ impl<'a> Chaos<'a> {
         }
     }
 
-    fn wait_for(&mut self, name: &str, moment: Moment) {
+    fn wait_for(&mut self, name: &str, moment: Moment, workers: &Workers) {
         let until = Instant::now() + MOMENT;
         while Instant::now() < until && !is_at(&self.cluster.http.metrics(), name, moment) {
+            self.thaw(workers, Instant::now());
             std::thread::sleep(Duration::from_millis(2));
         }
     }
