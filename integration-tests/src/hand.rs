@@ -151,11 +151,6 @@ impl Part {
         send(self.id(), Signal::CONT);
     }
 
-    /// Asks it to leave.
-    pub fn terminate(&self) {
-        send(self.id(), Signal::TERM);
-    }
-
     /// Waits for its end; the exit code, unless a signal ended it.
     pub fn wait(&mut self) -> Option<i32> {
         let mut ended = None;

@@ -36,7 +36,7 @@ fn state_update(bytes: &[u8]) {
             drop(delta.events());
             load(delta.load.unwrap_or_default());
         }
-        None => {}
+        Some(v1::state_update::Body::Tick(_)) | None => {}
     }
 }
 

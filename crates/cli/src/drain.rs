@@ -1,17 +1,15 @@
 //! `estafette drain`: lets a worker leave in order.
 
+use crate::access::Access;
 use crate::process::{SOCKET_THREADS, runtime};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use estafette_proto::v1::{self, operations_client::OperationsClient};
 use estafette_types::parse_duration;
-use std::net::SocketAddr;
 use std::time::Duration;
-use tonic::transport::Endpoint;
 
 /// The router answers so long after the end of the grace at the latest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Flags of `estafette drain`.
 #[derive(Debug, Args)]
@@ -21,9 +19,8 @@ pub(crate) struct DrainArgs {
     /// How long running answers may take to finish; those that still run then go on elsewhere.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     grace: Duration,
-    /// The router's gRPC address.
-    #[arg(long, default_value = "127.0.0.1:8001")]
-    router: SocketAddr,
+    #[command(flatten)]
+    access: Access,
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
@@ -35,17 +32,10 @@ pub(crate) fn run(args: DrainArgs) -> Result<()> {
 }
 
 async fn drain(args: DrainArgs) -> Result<v1::DrainWorkerReply> {
-    let DrainArgs { worker, grace, router } = args;
-    let channel = Endpoint::from_shared(format!("http://{router}"))?
-        .timeout(grace.saturating_add(ANSWER_TIMEOUT))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .connect()
-        .await
-        .with_context(|| format!("cannot reach a router at {router}"))?;
+    let DrainArgs { worker, grace, access } = args;
+    let channel = access.connect(grace.saturating_add(ANSWER_TIMEOUT)).await?;
     let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-    let request = v1::DrainWorkerRequest { worker_id: worker, grace_ms };
+    let request = access.request(v1::DrainWorkerRequest { worker_id: worker, grace_ms })?;
     let reply = OperationsClient::new(channel).drain_worker(request).await;
-    reply
-        .map(tonic::Response::into_inner)
-        .map_err(|status| anyhow::anyhow!("the router at {router} says: {}", status.message()))
+    reply.map(tonic::Response::into_inner).map_err(|status| access.refusal(&status))
 }

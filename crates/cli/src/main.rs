@@ -1,6 +1,7 @@
 //! `estafette`: the one binary.
 #![forbid(unsafe_code)]
 
+mod access;
 mod bench;
 mod drain;
 mod process;

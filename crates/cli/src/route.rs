@@ -1,17 +1,12 @@
 //! `estafette route explain`: why a running router would send a prompt where it would send it.
 
+use crate::access::Access;
 use crate::process::{SOCKET_THREADS, runtime};
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::{Args, Subcommand};
-use estafette_config::TlsArgs;
 use estafette_proto::v1::routing_client::RoutingClient;
 use estafette_proto::v1::{self, RoutePart, generate_request::Prompt};
-use estafette_security::{Tls, causes, connect, reason};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::Endpoint;
 
 /// The router answers at once, or not at all.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,21 +23,14 @@ pub(crate) enum RouteCommand {
 pub(crate) struct ExplainArgs {
     /// The prompt's text.
     prompt: String,
-    /// The router's gRPC address.
-    #[arg(long, default_value = "127.0.0.1:8001")]
-    router: SocketAddr,
     /// The longest answer that is asked for; as long as fits when left out.
     #[arg(long)]
     max_tokens: Option<u32>,
     /// The session that the request belongs to.
     #[arg(long, default_value = "")]
     session: String,
-    /// A file with the API key, when the router asks for one. Not the key itself: command lines can be seen by others.
-    #[arg(long)]
-    api_key_file: Option<PathBuf>,
-    /// Certificates, when the router asks for them.
     #[command(flatten)]
-    tls: TlsArgs,
+    access: Access,
 }
 
 pub(crate) fn run(command: RouteCommand) -> Result<()> {
@@ -53,38 +41,15 @@ pub(crate) fn run(command: RouteCommand) -> Result<()> {
 }
 
 async fn ask(args: ExplainArgs) -> Result<v1::RouteExplanation> {
-    let router = args.router;
-    let tls = args.tls.files()?.map(Tls::load).transpose()?;
-    let endpoint = Endpoint::from_shared(format!("http://{router}"))?
-        .timeout(TIMEOUT)
-        .connect_timeout(TIMEOUT);
-    let channel = connect(&endpoint, tls.as_ref())
-        .await
-        .map_err(|error| anyhow!("cannot reach a router at {router}: {}", causes(&error)))?;
+    let channel = args.access.connect(TIMEOUT).await?;
     let request = v1::GenerateRequest {
         prompt: Some(Prompt::Text(args.prompt)),
         max_tokens: args.max_tokens,
         session: args.session,
         ..v1::GenerateRequest::default()
     };
-    let mut request = tonic::Request::new(request);
-    if let Some(file) = &args.api_key_file {
-        request.metadata_mut().insert("authorization", bearer(file)?);
-    }
-    let answer = RoutingClient::new(channel).explain(request).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| {
-        anyhow!("the router at {router} gives no explanation: {}", reason(&status))
-    })
-}
-
-/// The header that shows the key in `file`. Nothing that is said about a bad file shows what is in it.
-fn bearer(file: &Path) -> Result<AsciiMetadataValue> {
-    let key = std::fs::read_to_string(file)
-        .map_err(|error| anyhow!("cannot read {}: {error}", file.display()))?;
-    let header = AsciiMetadataValue::try_from(format!("Bearer {}", key.trim()));
-    let mut header = header.map_err(|_| anyhow!("{} holds no API key", file.display()))?;
-    header.set_sensitive(true);
-    Ok(header)
+    let answer = RoutingClient::new(channel).explain(args.access.request(request)?).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| args.access.refusal(&status))
 }
 
 #[expect(clippy::print_stdout, reason = "the table is the command's result")]

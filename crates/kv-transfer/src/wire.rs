@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Tag of the field `checksum`, and with it the end of every frame.
 const CHECKSUM_TAG: u8 = 15 << 3 | 1;
 /// Bytes of that field.
-const CHECKSUM_BYTES: usize = 9;
+pub(crate) const CHECKSUM_BYTES: usize = 9;
 
 type Decoded<T> = Result<T, HandoffError>;
 
@@ -29,7 +29,7 @@ pub(crate) fn encode(message: &Message) -> Vec<u8> {
 }
 
 /// `frame` with its length and its checksum.
-fn signed(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn signed(frame: &[u8]) -> Vec<u8> {
     let len = frame.len() + CHECKSUM_BYTES;
     let mut bytes = Vec::with_capacity(4 + len);
     bytes.extend_from_slice(&(len as u32).to_le_bytes());

@@ -3,11 +3,11 @@
 
 mod support;
 
-use estafette_kv_transfer::{Fault, FaultPlan, PushHandle, ReceiverEvent, TransportChoice, When};
+use estafette_kv_transfer::{Fault, FaultPlan, PushHandle, ReceiverEvent, When};
 use estafette_types::{SequenceId, TransferId};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use support::{FIRST, PATIENCE, Pair, Setup};
+use support::{FIRST, PATIENCE, Pair, Setup, TransportChoice};
 
 /// How long a transfer may take, on both sides.
 const TIME: Duration = Duration::from_millis(1500);

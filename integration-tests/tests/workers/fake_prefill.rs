@@ -116,7 +116,7 @@ async fn take_kv(
 ) {
     let here = "127.0.0.1:0".parse().expect("an address");
     let limits = ReceiverLimits::default();
-    let bound = Receiver::bind(memory, layout, here, None, Incarnation(77), limits).await;
+    let bound = Receiver::bind(memory, layout, here, None, Incarnation(77), limits, None).await;
     let (receiver, mut events) = bound.expect("bound");
     let endpoint = KvEndpoint {
         worker_id: "test".into(),

@@ -4,7 +4,7 @@ use crate::Fallible;
 use crate::workload::{BATCH, Tables, WARM, bytes_of, is_stamped, layout};
 use estafette_kernels::{KvCache, KvMemory};
 use estafette_kv_transfer::{Receiver, ReceiverEvent, ReceiverLimits};
-use estafette_types::{BlockId, Incarnation, TransferId};
+use estafette_types::{BlockId, Incarnation, SequenceId, TransferId};
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -30,11 +30,12 @@ pub(crate) async fn run() -> Fallible<()> {
         Some(&path),
         Incarnation(1),
         limits,
+        None,
     )
     .await?;
     let deadline = Instant::now() + Duration::from_secs(600);
     for batch in 0..BATCHES_MAX {
-        receiver.expect(TransferId(batch), deadline)?;
+        receiver.expect(TransferId(batch), SequenceId(batch as u64), deadline)?;
     }
     let plain = memory.clone();
     std::thread::spawn(move || take_plain(&raw, &plain));

@@ -13,7 +13,7 @@ fn layout() -> HandoffLayout {
 }
 
 fn messages() -> Vec<Message> {
-    let (transfer, epoch) = (TransferId(3), 4);
+    let (transfer, attempt, epoch) = (TransferId(3), 2, 4);
     let hello = Hello {
         version: VERSION,
         sender: Incarnation(1),
@@ -28,9 +28,16 @@ fn messages() -> Vec<Message> {
         Message::Hello(hello),
         Message::Welcome { receiver: Incarnation(2), credit_bytes: 9, pool_bytes: 99 },
         Message::Reject(HandoffError::Refused("no".into())),
-        Message::Push { transfer, blocks: 6, ttl },
-        Message::Grant { transfer, epoch, runs, units: 4, ttl },
-        Message::Part(Part { transfer, epoch, group: 1, first_block: 2, checksums: vec![5, 6] }),
+        Message::Push { transfer, attempt, blocks: 6, ttl },
+        Message::Grant { transfer, attempt, epoch, runs, units: 4, ttl },
+        Message::Part(Part {
+            transfer,
+            epoch,
+            group: 1,
+            first_block: 2,
+            round: 1,
+            checksums: vec![5, 6],
+        }),
         Message::Ack { bytes: 8 },
         Message::Commit {
             transfer,
@@ -38,8 +45,9 @@ fn messages() -> Vec<Message> {
             first_token: FirstToken { token: 1, logprob: Some(-0.5) },
         },
         Message::Done { transfer, epoch },
-        Message::Failed { transfer, epoch, error: error.clone() },
-        Message::Stopped { transfer, epoch, error },
+        Message::Resend { transfer, epoch, round: 1, group: 1, blocks: vec![2, 3] },
+        Message::Failed { transfer, attempt, error: error.clone() },
+        Message::Stopped { transfer, attempt, error },
     ]
 }
 
