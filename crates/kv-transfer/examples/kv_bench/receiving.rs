@@ -48,7 +48,7 @@ pub(crate) async fn run() -> Fallible<()> {
             _ = &mut gone => return Ok(()),
         };
         match event {
-            ReceiverEvent::GrantRequested { transfer } => {
+            ReceiverEvent::GrantRequested { transfer, .. } => {
                 let target = tables.target(transfer.0).iter().map(|&block| BlockId(block));
                 receiver.grant(transfer, &(0..BATCH).zip(target).collect::<Vec<_>>())?;
             }
