@@ -197,19 +197,25 @@ fn read_into(
     write(&shared.memory, range.start..end, |into| stream.try_read(into))
 }
 
-/// Compares the checksums of the units that are in their place, and counts them.
+/// Compares the checksums of the units that are in their place, and counts them: all of a part at once, since whoever counts wakes
+/// the task that keeps the time.
 fn verify(shared: &Shared, conn: ConnId, part: &Part, placement: &Placement) {
     let Some(gate) = placement.gate.as_deref() else { return };
+    let mut right = Vec::with_capacity(part.checksums.len());
     for ((block, to), checksum) in (part.first_block..).zip(&placement.to).zip(&part.checksums) {
         let Some(to) = to else { continue };
-        match checksum_of(shared, gate, *to, part.group) {
-            Some(found) if found == *checksum => {
-                shared.with(|receiving| receiving.count(conn, part, block));
-            }
-            Some(_) => shared.with(|receiving| receiving.corrupt(conn, part, block)),
-            None => return,
-        }
+        let Some(found) = checksum_of(shared, gate, *to, part.group) else { break };
+        right.push((block, found == *checksum));
     }
+    shared.with(|receiving| {
+        for (block, right) in right {
+            if right {
+                receiving.count(conn, part, block);
+            } else {
+                receiving.corrupt(conn, part, block);
+            }
+        }
+    });
 }
 
 fn checksum_of(shared: &Shared, gate: &Gate, block: BlockId, group: u32) -> Option<u64> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Batches that one run may have.
-const BATCHES_MAX: u128 = 1000;
+const BATCHES_MAX: u128 = 200;
 
 /// Says where it listens and takes batches until standard input ends.
 #[expect(clippy::print_stdout, reason = "the sending process reads it")]
